@@ -1,0 +1,170 @@
+//! Instances: the Stacks on which tenants have their places.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::tenant::Region;
+use crate::{Change, Error, Etag, InstanceId, Listed, Page, Result};
+
+/// Whom an instance is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceMode {
+    /// For many tenants.
+    Shared,
+    /// For one.
+    Dedicated,
+}
+
+impl InstanceMode {
+    /// The mode as it stands in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Dedicated => "dedicated",
+        }
+    }
+
+    /// How many tenants an instance takes where nobody says it. Source: the contracts, "Tenancy".
+    pub const fn default_max_tenants(self) -> u32 {
+        match self {
+            Self::Shared => 50,
+            Self::Dedicated => 1,
+        }
+    }
+}
+
+impl FromStr for InstanceMode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "shared" => Ok(Self::Shared),
+            "dedicated" => Ok(Self::Dedicated),
+            _ => Err(Error::invalid("mode", "must be shared or dedicated")),
+        }
+    }
+}
+
+/// Whether an instance takes tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceStatus {
+    /// It does.
+    Active,
+    /// It keeps those it has, and takes no more.
+    Draining,
+}
+
+impl InstanceStatus {
+    /// The status as it stands in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for InstanceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for InstanceStatus {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "active" => Ok(Self::Active),
+            "draining" => Ok(Self::Draining),
+            _ => Err(Error::invalid("status", "must be active or draining")),
+        }
+    }
+}
+
+/// One running Stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its name, unique among those that are not removed.
+    pub name: String,
+    /// Where it runs.
+    pub region: Region,
+    /// Whom it is for.
+    pub mode: InstanceMode,
+    /// Whether it takes tenants.
+    pub status: InstanceStatus,
+    /// How many tenants may have a place here.
+    pub max_tenants: u32,
+    /// How many have one.
+    pub tenant_count: u32,
+    /// Where the modules of the mesh reach it.
+    pub internal_endpoint: String,
+    /// Where browsers reach it.
+    pub public_endpoint: String,
+    /// When it was registered.
+    pub create_time: Timestamp,
+    /// The version of the row; its tenants do not count.
+    pub etag: Etag,
+}
+
+/// An instance that is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewInstance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its name.
+    pub name: String,
+    /// Where it runs.
+    pub region: Region,
+    /// Whom it is for.
+    pub mode: InstanceMode,
+    /// How many tenants may have a place there, at least 1; exactly 1 on a dedicated one.
+    pub max_tenants: u32,
+    /// Where the modules of the mesh reach it.
+    pub internal_endpoint: String,
+    /// Where browsers reach it.
+    pub public_endpoint: String,
+}
+
+/// Where instances are kept. Each method happens wholly or not at all.
+#[async_trait]
+pub trait InstanceStore: Send + Sync + 'static {
+    /// Adds an active instance. A change that was made before (same idempotency key) answers with the instance of that
+    /// time, as it is now.
+    ///
+    /// # Errors
+    /// - [`Error::Conflict`] if an instance has the name, or if the idempotency key was used with another request.
+    /// - [`Error::NotFound`] on a repeat, if the instance was removed since.
+    async fn register(&self, change: &Change, instance: &NewInstance) -> Result<Instance>;
+
+    /// The instance of that id, unless it was removed.
+    async fn find(&self, id: InstanceId) -> Result<Option<Instance>>;
+
+    /// A part of the instances, newest first; only those of `status`, where one is given.
+    async fn list(&self, status: Option<InstanceStatus>, page: &Page) -> Result<Listed<Instance>>;
+
+    /// Sets the status. What has it already stays as it is, etag too; the audit has a row all the same.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] if there is none of that id.
+    /// - [`Error::PreconditionFailed`] if `etag` is not the present one.
+    async fn set_status(
+        &self,
+        change: &Change,
+        id: InstanceId,
+        etag: Option<Etag>,
+        status: InstanceStatus,
+    ) -> Result<Instance>;
+
+    /// Removes an instance that is draining and has no tenants.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] if there is none of that id.
+    /// - [`Error::PreconditionFailed`] if `etag` is not the present one, or if it is active or has tenants.
+    async fn remove(&self, change: &Change, id: InstanceId, etag: Option<Etag>) -> Result<()>;
+}

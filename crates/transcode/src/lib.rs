@@ -1,0 +1,1 @@
+//! Floor 2: HTTP/JSON to gRPC and back

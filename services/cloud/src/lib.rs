@@ -1,0 +1,1 @@
+//! Floor 4: the user portal's back end

@@ -1,0 +1,2 @@
+//! kombify
+fn main() {}
