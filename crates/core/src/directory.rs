@@ -11,6 +11,10 @@ pub struct Standing {
     pub plan: Option<Plan>,
     /// Where the user is a member.
     pub memberships: Memberships,
+    /// The verified address that the module mirrors.
+    pub email: Option<String>,
+    /// The name that the module mirrors.
+    pub name: Option<String>,
 }
 
 /// Where the identity layer asks about a verified user. Each module fills it from what it holds.

@@ -1,1 +1,27 @@
-//! Floor 2: serving and calling
+//! Floor 2: serving and calling, the same way for every module.
+//!
+//! The way of a request is a row of [rooms](room::Room): each decides one thing, and none knows what a service does.
+//! Refuses to know: stores, JSON bodies, and what any contract is for.
+
+pub mod access;
+pub mod audit;
+pub mod client;
+pub mod config;
+pub mod context;
+pub mod edge;
+pub mod health;
+pub mod identity;
+pub mod join;
+pub mod limits;
+pub mod rate;
+pub mod room;
+pub mod server;
+pub mod status;
+pub mod system;
+pub mod telemetry;
+pub mod trace;
+pub mod whoami;
+
+pub use access::{Opened, open, open_tenant};
+pub use server::{Module, ServerConfig};
+pub use status::OrStatus;

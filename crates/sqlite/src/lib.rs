@@ -1,1 +1,16 @@
-//! Floor 2: one SQLite file done well
+//! Floor 2: one SQLite file done well: opened, checked and migrated; one writer, many readers; backups.
+//!
+//! Refuses to know: whose rows these are, and what they mean. SQL comes in as closures, and faults go out as
+//! [`kombify_core::Error`].
+
+mod backup;
+mod database;
+mod failpoint;
+mod fault;
+mod open;
+mod readers;
+mod writer;
+
+pub use database::{Database, Options};
+pub use fault::{constraint, internal};
+pub use open::{Migration, OpenError};

@@ -1,1 +1,86 @@
-//! Floor 4: the platform back end
+//! Floor 4: Admin, the platform's back end: users, tenants and their places, plans, the mesh's keys, the audit log.
+//!
+//! Refuses to know: which engine keeps its rows, and any other service.
+
+mod audit;
+mod convert;
+mod directory;
+mod instances;
+mod keys;
+mod organisations;
+mod tenants;
+mod users;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kombify_contracts::kombify::audit::v1::audit_service_server::AuditServiceServer;
+use kombify_contracts::kombify::mesh::v1::key_service_server::KeyServiceServer;
+use kombify_contracts::kombify::tenancy::v1::instance_service_server::InstanceServiceServer;
+use kombify_contracts::kombify::tenancy::v1::organisation_service_server::OrganisationServiceServer;
+use kombify_contracts::kombify::tenancy::v1::tenant_service_server::TenantServiceServer;
+use kombify_contracts::kombify::users::v1::user_service_server::UserServiceServer;
+use kombify_core::mesh_key::MeshKey;
+use kombify_core::tenant::Region;
+use kombify_core::{Clock, Ids, PlatformStore};
+use kombify_mesh::identity::issuer::Issuer;
+use kombify_mesh::identity::keys::KeySet;
+use secrecy::SecretString;
+use tonic::service::Routes;
+
+pub use self::directory::PlatformDirectory;
+pub use self::keys::StoredKeys;
+
+/// The services that Admin serves.
+pub const SERVICES: [&str; 7] = [
+    "kombify.audit.v1.AuditService",
+    "kombify.identity.v1.IdentityService",
+    "kombify.mesh.v1.KeyService",
+    "kombify.tenancy.v1.InstanceService",
+    "kombify.tenancy.v1.OrganisationService",
+    "kombify.tenancy.v1.TenantService",
+    "kombify.users.v1.UserService",
+];
+
+/// What Admin stands on.
+#[derive(Clone)]
+pub struct Platform {
+    /// Where everything is kept.
+    pub store: Arc<dyn PlatformStore>,
+    /// The process's clock.
+    pub clock: Arc<dyn Clock>,
+    /// The process's randomness.
+    pub ids: Arc<dyn Ids>,
+    /// The identity provider.
+    pub issuer: Issuer,
+    /// The keys of the mesh, as Admin itself verifies by them.
+    pub mesh_keys: Arc<KeySet>,
+    /// Admin's own public key: it is served with the others.
+    pub own_key: MeshKey,
+    /// The join secret of each module.
+    pub join_secrets: Arc<BTreeMap<String, SecretString>>,
+    /// The region of a tenant or an instance for which nobody names one.
+    pub default_region: Region,
+}
+
+/// Admin's methods.
+pub fn routes(platform: &Platform) -> Routes {
+    Routes::new(UserServiceServer::new(users::Users::new(platform)))
+        .add_service(TenantServiceServer::new(tenants::Tenants::new(platform)))
+        .add_service(InstanceServiceServer::new(instances::Instances::new(platform)))
+        .add_service(OrganisationServiceServer::new(organisations::Organisations::new(platform)))
+        .add_service(AuditServiceServer::new(audit::Audit::new(platform)))
+        .add_service(KeyServiceServer::new(keys::Keys::new(platform)))
+        .add_service(kombify_mesh::whoami::service())
+}
+
+/// Delivers the refusals of Admin's own doors to its log.
+///
+/// # Errors
+/// - what the store says.
+pub async fn keep_refusals(
+    store: Arc<dyn PlatformStore>,
+    refusals: Vec<kombify_core::audit::Refusal>,
+) -> kombify_core::Result<()> {
+    kombify_core::audit::AuditStore::append_refusals(&*store, &refusals).await
+}
