@@ -1,2 +1,65 @@
-//! kombify
-fn main() {}
+//! Floor 5: the binary. The only place where a service meets a store.
+
+mod config;
+mod data;
+mod token;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// The control plane of a SaaS for homelabs.
+#[derive(Parser)]
+#[command(name = "kombify", version, arg_required_else_help = true)]
+struct Cli {
+    /// A TOML file with the configuration; KOMBIFY__SECTION__KEY in the environment goes over it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the whole mesh in this process, on embedded defaults, with its data under ./data.
+    Up,
+    /// Prints an access token of a user of the running mesh: signs in, and refreshes what it got earlier.
+    Token {
+        /// The login: root, alice, bob, carol, or the e-mail address of somebody who signed up.
+        user: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = run(cli);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("kombify: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What stops a command: one line that says what is wrong and what to do.
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+fn run(cli: Cli) -> Result<(), Fault> {
+    // One provider of cryptography in the whole process. It is there already only if this was called twice.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config: Config = kombify_mesh::config::load(cli.config.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match cli.command {
+        Command::Up => runtime.block_on(up::up(config)),
+        Command::Token { user } => {
+            let token = runtime.block_on(token::token(&config, &user))?;
+            println!("{token}");
+            Ok(())
+        }
+    }
+}

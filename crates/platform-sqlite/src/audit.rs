@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kombify_core::audit::{AuditEvent, AuditFilter, AuditStore, Outcome, Refusal};
 use kombify_core::page::Position;
 use kombify_core::{Change, Listed, Page, Result, Sub};
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, ToSql, named_params};
 
 use crate::query::Start;
 use crate::{PlatformSqlite, audit_row, query};
@@ -58,33 +58,44 @@ impl PlatformSqlite {
 fn list(connection: &Connection, filter: &AuditFilter, page: &Page) -> Result<Listed<AuditEvent>> {
     let AuditFilter { action, sub, tenant, outcome, start_time, end_time } = filter;
     let start = Start::of(page);
-    let events = query::rows(
-        connection,
+    let sub = sub.as_ref().map(Sub::as_str);
+    let tenant = tenant.map(|tenant| tenant.to_string());
+    let outcome = outcome.map(Outcome::as_str);
+    let start_time = start_time.map_or(i64::MIN, Timestamp::as_microsecond);
+    let end_time = end_time.map_or(i64::MAX, Timestamp::as_microsecond);
+    let mut values = named_params! {
+        ":start_time": start_time,
+        ":end_time": end_time,
+        ":time": start.time,
+        ":id": start.id,
+        ":limit": start.limit,
+    }
+    .to_vec();
+    // Only what is asked for stands in the statement, so that its index is found: a walk through the whole log would
+    // keep every write waiting.
+    let mut clauses = String::new();
+    for (name, clause, value) in [
+        (":action", " AND action = :action", (!action.is_empty()).then_some(action as &dyn ToSql)),
+        (":sub", " AND actor_sub = :sub", sub.as_ref().map(|sub| sub as &dyn ToSql)),
+        (":tenant_id", " AND tenant_id = :tenant_id", tenant.as_ref().map(|tenant| tenant as &dyn ToSql)),
+        (":outcome", " AND outcome = :outcome", outcome.as_ref().map(|outcome| outcome as &dyn ToSql)),
+    ] {
+        if let Some(value) = value {
+            clauses.push_str(clause);
+            values.push((name, value));
+        }
+    }
+    let sql = format!(
         "SELECT event_id, create_time, actor_sub, actor_service, actor_impersonator, action, target, tenant_id, ip,
                 user_agent, request_id, outcome, details
            FROM audit_events
-          WHERE (:action = '' OR action = :action)
-            AND (:sub IS NULL OR actor_sub = :sub)
-            AND (:tenant_id IS NULL OR tenant_id = :tenant_id)
-            AND (:outcome IS NULL OR outcome = :outcome)
-            AND create_time >= :start_time
+          WHERE create_time >= :start_time
             AND create_time < :end_time
-            AND (create_time, event_id) < (:time, :id)
+            AND (create_time, event_id) < (:time, :id){clauses}
           ORDER BY create_time DESC, event_id DESC
-          LIMIT :limit",
-        named_params! {
-            ":action": action,
-            ":sub": sub.as_ref().map(Sub::as_str),
-            ":tenant_id": tenant.map(|tenant| tenant.to_string()),
-            ":outcome": outcome.map(Outcome::as_str),
-            ":start_time": start_time.map_or(i64::MIN, Timestamp::as_microsecond),
-            ":end_time": end_time.map_or(i64::MAX, Timestamp::as_microsecond),
-            ":time": start.time,
-            ":id": start.id,
-            ":limit": start.limit,
-        },
-        audit_row::event,
-    )?;
+          LIMIT :limit"
+    );
+    let events = query::rows(connection, &sql, values.as_slice(), audit_row::event)?;
     Ok(page.cut(events, |event| Position { create_time: event.create_time, id: event.id.to_string() }))
 }
 

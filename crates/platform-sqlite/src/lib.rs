@@ -65,10 +65,12 @@ impl PlatformSqlite {
 
 #[cfg(test)]
 mod tests {
-    use kombify_core::PlatformStore;
-    use kombify_core::conformance::{Pair, SeededIds};
+    use std::sync::Arc;
 
-    use super::*;
+    use kombify_core::conformance::{Pair, SeededIds};
+    use kombify_core::{Ids, PlatformStore};
+
+    use super::PlatformSqlite;
 
     async fn fresh() -> Pair {
         let open = || {

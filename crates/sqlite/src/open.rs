@@ -286,8 +286,7 @@ mod tests {
     fn a_damaged_file_is_refused_with_the_way_out() {
         let (_home, path) = home();
         drop(open(&path, &[ROOMS, BEDS]).unwrap());
-        let whole = fs::read(&path).unwrap();
-        let mut torn = whole.clone();
+        let mut torn = fs::read(&path).unwrap();
         torn[4096..4096 + 512].fill(0xff);
         for wrong in [torn, b"This is a letter, and no database, however long it gets. ".repeat(100)] {
             fs::write(&path, &wrong).unwrap();

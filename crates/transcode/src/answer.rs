@@ -13,7 +13,7 @@ use kombify_core::{Clock, Code, Error};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 use tonic::body::Body;
-use tonic_types::RpcStatusExt as _;
+use tonic_types::{ErrorDetails, RpcStatusExt as _};
 
 use crate::binding::Binding;
 use crate::request::FRAME_HEAD_BYTES;
@@ -50,7 +50,7 @@ impl Asked {
 /// Why there is no message: a fault, or an envelope that a service of ours has written already.
 enum Refusal {
     Fault(Error),
-    Written { code: Code, envelope: Vec<u8> },
+    Written { code: Code, envelope: Vec<u8>, retry_after: Option<Duration> },
 }
 
 /// The HTTP answer to a gRPC answer.
@@ -61,7 +61,9 @@ pub(crate) async fn to_http(
     asked: &Asked,
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    let read = receive(&mut parts, body, max_bytes).await.and_then(|data| write(&data, binding).map_err(Refusal::Fault));
+    let read = receive(&mut parts, body, max_bytes)
+        .await
+        .and_then(|data| write(&data, binding).map_err(Refusal::Fault));
     let mut answer = match read {
         Ok((json, etag)) => {
             let mut answer = with_json(StatusCode::OK, json);
@@ -76,7 +78,7 @@ pub(crate) async fn to_http(
             }
             written(&fault, asked)
         }
-        Err(Refusal::Written { code, envelope }) => refused(code, envelope),
+        Err(Refusal::Written { code, envelope, retry_after }) => refused(code, envelope, retry_after),
     };
     *answer.extensions_mut() = parts.extensions;
     answer.extensions_mut().insert(RpcPath(binding.rpc_path));
@@ -120,13 +122,13 @@ async fn receive(parts: &mut Parts, mut body: Body, max_bytes: usize) -> Result<
     if !is_grpc(&parts.headers) {
         return Err(ready(&parts.headers).unwrap_or_else(|| Refusal::Fault(from_http(parts.status))));
     }
-    if let Some(refusal) = status(&parts.headers).and_then(|status| status.err()) {
+    if let Some(refusal) = status(&parts.headers).and_then(Result::err) {
         return Err(refusal);
     }
     let mut data = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|status| {
-            Refusal::Fault(from_grpc(i32::from(status.code()), status.message(), status.details()))
+            Refusal::Fault(from_grpc(i32::from(status.code()), status.message(), &unpack(status.details())))
         })?;
         match frame.into_data() {
             Ok(bytes) if data.len() + bytes.len() > max_bytes => {
@@ -146,9 +148,9 @@ async fn receive(parts: &mut Parts, mut body: Body, max_bytes: usize) -> Result<
 
 /// What `grpc-status` says, where it is there.
 fn status(headers: &HeaderMap) -> Option<Result<(), Refusal>> {
-    let status = headers.get("grpc-status")?.to_str().ok().and_then(|text| text.trim().parse().ok());
+    let status = headers.get("grpc-status")?.to_str().ok().and_then(|text| text.trim().parse::<i32>().ok());
     // 2: what is no status is UNKNOWN.
-    let status: i32 = status.unwrap_or(2);
+    let status = status.unwrap_or(2);
     if status == 0 {
         return Some(Ok(()));
     }
@@ -156,8 +158,7 @@ fn status(headers: &HeaderMap) -> Option<Result<(), Refusal>> {
         let message = headers.get("grpc-message").map(HeaderValue::as_bytes).unwrap_or_default();
         let message = String::from_utf8_lossy(message);
         let message = percent::decode(&message, false).unwrap_or_else(|| message.into_owned());
-        let details = headers.get("grpc-status-details-bin").and_then(|value| scalar::base64(value.as_bytes()));
-        Refusal::Fault(from_grpc(status, &message, &details.unwrap_or_default()))
+        Refusal::Fault(from_grpc(status, &message, &details(headers)))
     })))
 }
 
@@ -166,19 +167,34 @@ fn ready(headers: &HeaderMap) -> Option<Refusal> {
     let envelope = scalar::base64(headers.get(wire::ERROR)?.as_bytes())?;
     let read: Envelope = serde_json::from_slice(&envelope).ok()?;
     let code = Code::parse(&read.error.code)?;
-    Some(Refusal::Written { code, envelope })
+    let retry_after = details(headers).retry_info().and_then(|info| info.retry_delay);
+    Some(Refusal::Written { code, envelope, retry_after })
+}
+
+/// The details that travel beside a status in headers or trailers.
+fn details(headers: &HeaderMap) -> ErrorDetails {
+    let bytes = headers.get("grpc-status-details-bin").and_then(|value| scalar::base64(value.as_bytes()));
+    unpack(&bytes.unwrap_or_default())
+}
+
+/// The details that a `google.rpc.Status` holds.
+fn unpack(status: &[u8]) -> ErrorDetails {
+    tonic_types::Status::decode(status).unwrap_or_default().get_error_details()
 }
 
 /// The fault that a gRPC status stands for. The reason of its `ErrorInfo` decides; the number only where there is none.
-fn from_grpc(status: i32, message: &str, details: &[u8]) -> Error {
-    let details = tonic_types::Status::decode(details).unwrap_or_default().get_error_details();
+fn from_grpc(status: i32, message: &str, details: &ErrorDetails) -> Error {
     let info = details.error_info();
     let reason = info.and_then(|info| Code::parse(&info.reason));
     let code = reason.unwrap_or_else(|| Code::from_grpc(status));
     // Without a reason of ours these speak of the inside: of addresses, of libraries.
     let inside = matches!(code, Code::InternalError | Code::ServiceUnavailable) && reason.is_none();
     if inside {
-        tracing::warn!(grpc.status = status, cause = message, "a service answered with a status that is not ours");
+        tracing::warn!(
+            grpc.status = status,
+            cause = message,
+            "a service answered with a status that is not ours"
+        );
     }
     let message = if message.is_empty() || inside { words(code) } else { message.to_owned() };
     let pairs = info.into_iter().flat_map(|info| info.metadata.clone()).filter(|(key, _)| key != "fields");
@@ -201,7 +217,8 @@ fn from_http(status: StatusCode) -> Error {
         408 => Code::DeadlineExceeded,
         502 => Code::ServiceUnavailable,
         number => {
-            let fallback = if status.is_client_error() { Code::ValidationFailed } else { Code::InternalError };
+            let fallback =
+                if status.is_client_error() { Code::ValidationFailed } else { Code::InternalError };
             Code::ALL.iter().copied().find(|code| code.http() == number).unwrap_or(fallback)
         }
     };
@@ -243,11 +260,7 @@ fn etag(value: &Value) -> Option<HeaderValue> {
 
 fn written(fault: &Error, asked: &Asked) -> Response<Body> {
     let envelope = Envelope::of(fault, &asked.request_id, asked.clock.now());
-    let mut answer = refused(fault.code(), serde_json::to_vec(&envelope).unwrap_or_default());
-    if let Some(delay) = fault.retry_after() {
-        answer.headers_mut().insert(header::RETRY_AFTER, seconds(delay));
-    }
-    answer
+    refused(fault.code(), serde_json::to_vec(&envelope).unwrap_or_default(), fault.retry_after())
 }
 
 /// Whole seconds, rounded up; at least one.
@@ -256,13 +269,16 @@ fn seconds(delay: Duration) -> HeaderValue {
     HeaderValue::from(whole.max(1))
 }
 
-fn refused(code: Code, envelope: Vec<u8>) -> Response<Body> {
+fn refused(code: Code, envelope: Vec<u8>, retry_after: Option<Duration>) -> Response<Body> {
     let status = StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = with_json(status, envelope);
     if status == StatusCode::UNAUTHORIZED {
         let invalid = code == Code::AuthInvalid;
         let challenge = if invalid { "Bearer error=\"invalid_token\"" } else { "Bearer" };
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if let Some(delay) = retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds(delay));
     }
     answer
 }

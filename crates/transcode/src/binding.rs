@@ -55,15 +55,14 @@ impl Binding {
                 return Err(RouteError::Type { method: named(), type_name });
             }
         }
-        let body = match method.http.as_ref().and_then(|http| http.body.as_deref()) {
-            None => BodyRule::Nothing,
-            Some("*") => BodyRule::Whole,
-            Some(name) => BodyRule::Field(body_field(&input, name).map_err(|problem| RouteError::Body {
-                method: named(),
-                field: name.to_owned(),
-                problem,
-            })?),
-        };
+        let body =
+            match method.http.as_ref().and_then(|http| http.body.as_deref()) {
+                None => BodyRule::Nothing,
+                Some("*") => BodyRule::Whole,
+                Some(name) => BodyRule::Field(body_field(&input, name).map_err(|problem| {
+                    RouteError::Body { method: named(), field: name.to_owned(), problem }
+                })?),
+            };
         let mut paths: Vec<FieldPath> = Vec::with_capacity(variables.len());
         for name in variables {
             let path = variable(&input, name, &body).and_then(|path| {
@@ -146,12 +145,42 @@ mod tests {
             ("Whole", Some("*"), ["text", "nested.flag"], ""),
             ("Whole", Some("nested"), ["text", "flag"], ""),
             ("Stream", None, ["text", "flag"], "/fixture.Fixture/Stream: a stream has no HTTP form"),
-            ("Hidden", None, ["text", "flag"], "/fixture.Fixture/Hidden: google.protobuf.Duration has no JSON form here"),
-            ("Whole", Some("nothing"), ["a", "b"], "/fixture.Fixture/Whole: the body field \"nothing\" does not exist"),
-            ("Whole", Some("text"), ["a", "b"], "/fixture.Fixture/Whole: the body field \"text\" is not a message"),
-            ("Whole", Some("children"), ["a", "b"], "/fixture.Fixture/Whole: the body field \"children\" is not a message"),
-            ("Whole", None, ["text", "tags"], "/fixture.Fixture/Whole: the path variable \"tags\" is not a scalar"),
-            ("Whole", None, ["text", "nested"], "/fixture.Fixture/Whole: the path variable \"nested\" is not a scalar"),
+            (
+                "Hidden",
+                None,
+                ["text", "flag"],
+                "/fixture.Fixture/Hidden: google.protobuf.Duration has no JSON form here",
+            ),
+            (
+                "Whole",
+                Some("nothing"),
+                ["a", "b"],
+                "/fixture.Fixture/Whole: the body field \"nothing\" does not exist",
+            ),
+            (
+                "Whole",
+                Some("text"),
+                ["a", "b"],
+                "/fixture.Fixture/Whole: the body field \"text\" is not a message",
+            ),
+            (
+                "Whole",
+                Some("children"),
+                ["a", "b"],
+                "/fixture.Fixture/Whole: the body field \"children\" is not a message",
+            ),
+            (
+                "Whole",
+                None,
+                ["text", "tags"],
+                "/fixture.Fixture/Whole: the path variable \"tags\" is not a scalar",
+            ),
+            (
+                "Whole",
+                None,
+                ["text", "nested"],
+                "/fixture.Fixture/Whole: the path variable \"nested\" is not a scalar",
+            ),
             (
                 "Whole",
                 None,

@@ -22,7 +22,10 @@ pub(crate) fn unknown(message: &MessageDescriptor, name: &str) -> String {
         let known = plain(field.json_name());
         distance(&name, &known).filter(|distance| *distance <= (known.len() / 4).min(2))
     };
-    match message.fields().filter_map(|field| Some((near(&field)?, field))).min_by_key(|(distance, _)| *distance)
+    match message
+        .fields()
+        .filter_map(|field| Some((near(&field)?, field)))
+        .min_by_key(|(distance, _)| *distance)
     {
         Some((_, field)) => format!("{said}; did you mean `{}`?", field.json_name()),
         None => said,
@@ -110,7 +113,10 @@ impl FieldPath {
     }
 
     /// The message in which the field stands, made where it is not set; the error names what stands against it.
-    pub(crate) fn holder<'m>(&self, mut message: &'m mut DynamicMessage) -> Result<&'m mut DynamicMessage, String> {
+    pub(crate) fn holder<'m>(
+        &self,
+        mut message: &'m mut DynamicMessage,
+    ) -> Result<&'m mut DynamicMessage, String> {
         for parent in &self.parents {
             if let Some(rival) = rival(message, parent) {
                 return Err(together(&rival));

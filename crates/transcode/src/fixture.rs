@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use kombify_contracts::{Http, Method};
 use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
 use prost_reflect::prost_types::{
-    DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
-    MessageOptions, MethodDescriptorProto, OneofDescriptorProto, ServiceDescriptorProto,
+    DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto,
+    FileDescriptorProto, MessageOptions, MethodDescriptorProto, OneofDescriptorProto, ServiceDescriptorProto,
 };
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
@@ -155,7 +155,9 @@ pub(crate) struct Dice(u64);
 
 impl Dice {
     pub(crate) fn new(seed: &str) -> Self {
-        Self(seed.bytes().fold(0x9e37_79b9_7f4a_7c15, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)))
+        Self(seed.bytes().fold(0x9e37_79b9_7f4a_7c15_u64, |state, byte| {
+            (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        }))
     }
 
     /// One of `sides` numbers.
@@ -213,7 +215,9 @@ impl Dice {
             Kind::Uint32 | Kind::Fixed32 => Value::U32(bits as u32),
             Kind::Uint64 | Kind::Fixed64 => Value::U64(bits),
             // NaN is not equal to itself.
-            Kind::Float => Value::F32(Some(f32::from_bits(bits as u32)).filter(|n| !n.is_nan()).unwrap_or(0.1)),
+            Kind::Float => {
+                Value::F32(Some(f32::from_bits(bits as u32)).filter(|n| !n.is_nan()).unwrap_or(0.1))
+            }
             Kind::Double => Value::F64(Some(f64::from_bits(bits)).filter(|n| !n.is_nan()).unwrap_or(0.1)),
             Kind::Bool => Value::Bool(bits % 2 == 1),
             Kind::String => Value::String(self.text()),
@@ -225,7 +229,8 @@ impl Dice {
 
     #[expect(clippy::cast_possible_truncation, reason = "the number is below that of the letters")]
     fn text(&mut self) -> String {
-        let letters = ['a', 'Z', '0', ' ', '"', '\\', '/', '\n', '\u{0}', '\u{7f}', 'é', '\u{2028}', '🏠', '.'];
+        let letters =
+            ['a', 'Z', '0', ' ', '"', '\\', '/', '\n', '\u{0}', '\u{7f}', 'é', '\u{2028}', '🏠', '.'];
         let length = self.roll(12);
         (0..length).map(|_| letters[self.roll(letters.len() as u64) as usize]).collect()
     }

@@ -38,7 +38,10 @@ impl Json<'_> {
 /// Reads a body.
 pub(crate) fn parse(body: &[u8]) -> Result<Json<'_>> {
     let text = std::str::from_utf8(body).map_err(|cause| {
-        Error::invalid("", format!("the body is not valid JSON: byte {} is not UTF-8", cause.valid_up_to() + 1))
+        Error::invalid(
+            "",
+            format!("the body is not valid JSON: byte {} is not UTF-8", cause.valid_up_to() + 1),
+        )
     })?;
     let mut reader = serde_json::Deserializer::from_str(text);
     let json = Value(MAX_DEPTH).deserialize(&mut reader).map_err(|cause| syntax(&cause))?;
@@ -156,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_body_is_read_as_it_was_written() {
-        let json = parse(br#"{"a": [1, -2, 1.5, true, null], "\u0061": "\n", "b": 18446744073709551615}"#).unwrap();
+        let json =
+            parse(br#"{"a": [1, -2, 1.5, true, null], "\u0061": "\n", "b": 18446744073709551615}"#).unwrap();
         let list = vec![Json::Unsigned(1), Json::Signed(-2), Json::Float(1.5), Json::Bool(true), Json::Null];
         let expected = Json::Object(vec![
             (Cow::Borrowed("a"), Json::List(list)),

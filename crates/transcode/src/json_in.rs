@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use kombify_core::Result;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
+};
 
 use crate::faults::{Faults, JsonPath};
 use crate::field;
@@ -104,7 +106,7 @@ fn map(field: &FieldDescriptor, json: &Json<'_>, path: &mut JsonPath, faults: &m
     let kind = field.kind();
     let entry = kind.as_message()?;
     let (key_kind, value_kind) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
-    let mut values = HashMap::with_capacity(entries.len());
+    let mut values: HashMap<MapKey, Value> = HashMap::with_capacity(entries.len());
     for (key, json) in entries {
         if faults.is_full() {
             return None;
@@ -155,7 +157,6 @@ fn unless_too_deep(json: &Json<'_>, wrong: &str) -> String {
 #[cfg(test)]
 mod tests {
     use kombify_core::Error;
-    use prost_reflect::MapKey;
 
     use super::*;
     use crate::fixture;
@@ -180,23 +181,37 @@ mod tests {
         let cases: &[(&MessageDescriptor, &str, &[&str])] = &[
             (&tenant, r#"{"slug": "home", "name": "Home", "region": null}"#, &[]),
             (&tenant, "[]", &[": the body must be a JSON object"]),
-            (&tenant, r#"{"slug": 7, "nam": "x"}"#, &[
-                "nam: is not a field of CreateTenantRequest; did you mean `name`?",
-                "slug: must be a string",
-            ]),
+            (
+                &tenant,
+                r#"{"slug": 7, "nam": "x"}"#,
+                &[
+                    "nam: is not a field of CreateTenantRequest; did you mean `name`?",
+                    "slug: must be a string",
+                ],
+            ),
             (&tenant, r#"{"slug": "a", "slug": null}"#, &["slug: is given twice"]),
-            (&tenant, r#"{"a b": 1, "": 2}"#, &[
-                r#"[""]: is not a field of CreateTenantRequest"#,
-                r#"["a b"]: is not a field of CreateTenantRequest"#,
-            ]),
+            (
+                &tenant,
+                r#"{"a b": 1, "": 2}"#,
+                &[
+                    r#"[""]: is not a field of CreateTenantRequest"#,
+                    r#"["a b"]: is not a field of CreateTenantRequest"#,
+                ],
+            ),
             (&user, r#"{"update": {"display_name": "A", "preferences": {"emailNotices": true}}}"#, &[]),
-            (&user, r#"{"update": {"displayName": "A", "display_name": "B"}}"#, &[
-                "update.displayName: is given twice",
-            ]),
-            (&user, r#"{"update": {"preferences": {"theme": 3, "Locale": ""}}}"#, &[
-                "update.preferences.Locale: is not a field of PreferencesUpdate; did you mean `locale`?",
-                "update.preferences.theme: must be a string",
-            ]),
+            (
+                &user,
+                r#"{"update": {"displayName": "A", "display_name": "B"}}"#,
+                &["update.displayName: is given twice"],
+            ),
+            (
+                &user,
+                r#"{"update": {"preferences": {"theme": 3, "Locale": ""}}}"#,
+                &[
+                    "update.preferences.Locale: is not a field of PreferencesUpdate; did you mean `locale`?",
+                    "update.preferences.theme: must be a string",
+                ],
+            ),
             (&user, r#"{"update": "x"}"#, &["update: must be an object"]),
             (&refusals, r#"{"refusals": {}}"#, &["refusals: must be a list"]),
             (
@@ -211,11 +226,15 @@ mod tests {
                     r#"refusals[2].details["m"]: is given twice"#,
                 ],
             ),
-            (&everything, r#"{"byNumber": {"x": {}, "1": {"tags": [1]}}, "byFlag": {"yes": ""}}"#, &[
-                r#"byFlag["yes"]: the key must be true or false"#,
-                r#"byNumber["1"].tags[0]: must be a string"#,
-                r#"byNumber["x"]: the key must be a whole number"#,
-            ]),
+            (
+                &everything,
+                r#"{"byNumber": {"x": {}, "1": {"tags": [1]}}, "byFlag": {"yes": ""}}"#,
+                &[
+                    r#"byFlag["yes"]: the key must be true or false"#,
+                    r#"byNumber["1"].tags[0]: must be a string"#,
+                    r#"byNumber["x"]: the key must be a whole number"#,
+                ],
+            ),
             (&everything, r#"{"left": null, "right": "r"}"#, &[]),
             (&everything, r#"{"left": "", "right": "r"}"#, &["right: must not be given together with left"]),
         ];

@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn every_kind_is_written_as_protobuf_says() {
         let mut message = field::empty(&fixture::everything());
-        let keys = [(MapKey::String("b\"".into()), Value::I32(2)), (MapKey::String("a".into()), Value::I32(1))];
+        let keys =
+            [(MapKey::String("b\"".into()), Value::I32(2)), (MapKey::String("a".into()), Value::I32(1))];
         for (name, value) in [
             ("i32", Value::I32(-1)),
             ("i64", Value::I64(i64::MIN)),

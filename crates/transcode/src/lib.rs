@@ -139,7 +139,7 @@ where
             Found::Nothing => Error::not_found("path", faults::cut(path, PATH_MAX_CHARS)),
         };
         let response = answer::refusal(&refusal, &asked);
-        Box::pin(async { Ok(response) })
+        Box::pin(async move { Ok(response) })
     }
 }
 

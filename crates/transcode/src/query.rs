@@ -87,7 +87,12 @@ pub(crate) fn query(message: &mut DynamicMessage, binding: &Binding, query: &str
 }
 
 /// Sets the request's `etag` to what `If-Match` says, where the request has one.
-pub(crate) fn if_match(message: &mut DynamicMessage, binding: &Binding, headers: &HeaderMap, faults: &mut Faults) {
+pub(crate) fn if_match(
+    message: &mut DynamicMessage,
+    binding: &Binding,
+    headers: &HeaderMap,
+    faults: &mut Faults,
+) {
     let Some(field) = &binding.if_match else { return };
     let mut values = headers.get_all(header::IF_MATCH).iter();
     let Some(value) = values.next() else { return };
@@ -168,7 +173,8 @@ mod tests {
         match faults.into_result() {
             Ok(()) => String::from_utf8(json_out::to_json(message).unwrap()).unwrap(),
             Err(Error::Invalid(fields)) => {
-                let lines: Vec<_> = fields.iter().map(|(path, message)| format!("{path}: {message}")).collect();
+                let lines: Vec<_> =
+                    fields.iter().map(|(path, message)| format!("{path}: {message}")).collect();
                 lines.join("\n")
             }
             Err(other) => panic!("{other:?}"),
@@ -212,7 +218,8 @@ mod tests {
     #[test]
     fn the_query_fills_lists_and_what_is_nested_and_nothing_that_is_bound() {
         let whole = binding("Whole", None);
-        let set = of_query(&whole, "tags=a&tags=b&nested.text=x&nested.nested.flag=true&color=COLOR_RED&maybe=");
+        let set =
+            of_query(&whole, "tags=a&tags=b&nested.text=x&nested.nested.flag=true&color=COLOR_RED&maybe=");
         let message = json_in::from_json(&whole.input, set.as_bytes()).unwrap();
         let expected = r#"{"tags": ["a", "b"], "nested": {"text": "x", "nested": {"flag": true}}, "color": 1, "maybe": ""}"#;
         let expected = json_in::from_json(&whole.input, expected.as_bytes()).unwrap();
@@ -291,7 +298,10 @@ mod tests {
             query(&mut message, &update, text, &mut faults);
             if_match(&mut message, &update, &headers, &mut faults);
             let set = outcome(&message, faults);
-            assert!(set == expected || set.ends_with(&format!(r#""etag":"{expected}"}}"#)), "{values:?}: {set}");
+            assert!(
+                set == expected || set.ends_with(&format!(r#""etag":"{expected}"}}"#)),
+                "{values:?}: {set}"
+            );
 
             let (mut message, mut faults) = (field::empty(&none.input), Faults::default());
             if_match(&mut message, &none, &headers, &mut faults);

@@ -213,9 +213,15 @@ mod tests {
 
     #[test]
     fn a_body_without_a_field_is_blank() {
-        for (body, blank) in
-            [("", true), (" \n", true), ("{}", true), (" { } ", true), ("null", false), ("{\"a\":1}", false), ("{", false)]
-        {
+        for (body, blank) in [
+            ("", true),
+            (" \n", true),
+            ("{}", true),
+            (" { } ", true),
+            ("null", false),
+            ("{\"a\":1}", false),
+            ("{", false),
+        ] {
             assert_eq!(is_blank(body.as_bytes()), blank, "{body}");
         }
     }

@@ -152,7 +152,8 @@ impl Router {
         let Some(rest) = path.strip_prefix('/') else { return Found::Nothing };
         let segments = 1 + rest.bytes().filter(|byte| *byte == b'/').count();
         let nodes = self.0.get(&segments).map(Vec::as_slice).unwrap_or_default();
-        let Some((node, values)) = nodes.iter().find_map(|node| Some((node, node.template.values(rest)?))) else {
+        let Some((node, values)) = nodes.iter().find_map(|node| Some((node, node.template.values(rest)?)))
+        else {
             return Found::Nothing;
         };
         if let Some((_, binding)) = node.bindings.iter().find(|(known, _)| *known == verb) {
@@ -187,7 +188,8 @@ impl Template {
                 return Err("has a variable of more than one segment");
             }
             if !verb.is_empty() {
-                let word = |verb: &&str| !verb.is_empty() && verb.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                let word =
+                    |verb: &&str| !verb.is_empty() && verb.bytes().all(|byte| byte.is_ascii_alphanumeric());
                 let verb = verb.strip_prefix(':').filter(word).ok_or("has something behind a variable")?;
                 template.verb = Some(verb.to_owned());
             }
@@ -278,7 +280,15 @@ mod tests {
 
     #[test]
     fn the_most_specific_template_wins_in_whatever_order_they_come() {
-        let templates = ["/a/{text}", "/a/{text}:run", "/a/b", "/{text}/b", "/a/{text=*}/{etag}", "/a/b/{text}:run", "/a/b:run"];
+        let templates = [
+            "/a/{text}",
+            "/a/{text}:run",
+            "/a/b",
+            "/{text}/b",
+            "/a/{text=*}/{etag}",
+            "/a/b/{text}:run",
+            "/a/b:run",
+        ];
         for turn in 0..templates.len() {
             let mut turned = templates;
             turned.rotate_left(turn);
@@ -312,11 +322,26 @@ mod tests {
         let one = fixture::exposed("Whole", "GET", "/a/{text}", None);
         let other = fixture::exposed("Whole", "GET", "/a/{etag}", None);
         let error = Router::new([one, other]).unwrap_err();
-        assert_eq!(error.to_string(), "/fixture.Fixture/Whole: /fixture.Fixture/Whole answers GET /a/{etag} already");
+        assert_eq!(
+            error.to_string(),
+            "/fixture.Fixture/Whole: /fixture.Fixture/Whole answers GET /a/{etag} already"
+        );
         let post = fixture::exposed("Whole", "POST", "/a/{etag}", None);
         assert!(Router::new([one, post]).is_ok());
-        for template in ["", "a", "/", "/a//b", "/{text", "/{text}x", "/{text}:", "/{text}:a:b", "/{text=**}", "/{text}:run/b", "/*", "/a{text}"]
-        {
+        for template in [
+            "",
+            "a",
+            "/",
+            "/a//b",
+            "/{text",
+            "/{text}x",
+            "/{text}:",
+            "/{text}:a:b",
+            "/{text=**}",
+            "/{text}:run/b",
+            "/*",
+            "/a{text}",
+        ] {
             let error = Router::new([fixture::exposed("Whole", "GET", template, None)]).unwrap_err();
             assert!(matches!(error, RouteError::Template { .. }), "{template}: {error}");
         }

@@ -54,7 +54,9 @@ pub(crate) fn from_json(kind: &Kind, json: &Json<'_>) -> Result<Value, Wrong> {
         Kind::Enum(of) => Value::EnumNumber(match json {
             Json::Text(name) => of.get_value_by_name(name).ok_or_else(|| names(of))?.number(),
             Json::Unsigned(_) | Json::Signed(_) | Json::Float(_) => ranged(whole(json)?, i32::MIN, i32::MAX)?,
-            Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) | Json::TooDeep => return Err(names(of)),
+            Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) | Json::TooDeep => {
+                return Err(names(of));
+            }
         }),
         Kind::Message(of) if field::is_timestamp(of) => time(of, text(json, &TIME)?)?,
         Kind::Message(_) => return Err("must be an object".into()),
@@ -69,7 +71,7 @@ pub(crate) fn from_text(kind: &Kind, text: &str) -> Result<Value, Wrong> {
             "false" => Ok(Value::Bool(false)),
             _ => Err("must be true or false".into()),
         },
-        Kind::Enum(of) => match text.parse() {
+        Kind::Enum(of) => match text.parse::<i32>() {
             Ok(number) => Ok(Value::EnumNumber(number)),
             Err(_) => from_json(kind, &Json::Text(text.into())).map_err(|_| names(of)),
         },
@@ -139,7 +141,9 @@ fn float(json: &Json<'_>) -> Result<f64, Wrong> {
             "Infinity" => Ok(f64::INFINITY),
             "-Infinity" => Ok(f64::NEG_INFINITY),
             // Rust reads more spellings than JSON has.
-            text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && !text.contains(['n', 'N']) => {
+            text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+                && !text.contains(['n', 'N']) =>
+            {
                 text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or(NUMBER)
             }
             _ => Err(NUMBER),
@@ -163,7 +167,10 @@ fn names(of: &EnumDescriptor) -> Wrong {
 }
 
 fn time(of: &MessageDescriptor, text: &str) -> Result<Value, Wrong> {
-    let time: Timestamp = Some(text).filter(|text| is_rfc3339(text)).and_then(|text| text.parse().ok()).ok_or(TIME)?;
+    let time: Timestamp = Some(text)
+        .filter(|text| is_rfc3339(text))
+        .and_then(|text| text.parse::<Timestamp>().ok())
+        .ok_or(TIME)?;
     let (mut seconds, mut nanos) = (time.as_second(), time.subsec_nanosecond());
     if nanos < 0 {
         seconds -= 1;
@@ -343,7 +350,10 @@ mod tests {
             ("color", "red", Err("must be one of COLOR_UNSPECIFIED, COLOR_RED")),
             ("nested", "x", Err("cannot be given as text")),
         ] {
-            assert_eq!(from_text(&kind(field), text).map_err(Cow::into_owned), expected.map_err(str::to_owned));
+            assert_eq!(
+                from_text(&kind(field), text).map_err(Cow::into_owned),
+                expected.map_err(str::to_owned)
+            );
         }
         assert_eq!(map_key(&Kind::Int32, "-1"), Ok(MapKey::I32(-1)));
         assert_eq!(map_key(&Kind::Bool, "false"), Ok(MapKey::Bool(false)));

@@ -35,7 +35,6 @@ CREATE TABLE users (
 ) STRICT;
 
 CREATE INDEX users_list ON users (create_time, sub);
-CREATE INDEX users_list_of_owner ON users (owner, create_time, sub);
 
 -- A removed instance keeps its row, for those that refer to it, and frees its name.
 CREATE TABLE instances (
@@ -79,7 +78,6 @@ CREATE TABLE tenants (
 ) STRICT;
 
 CREATE INDEX tenants_list ON tenants (create_time, tenant_id);
-CREATE INDEX tenants_list_of_instance ON tenants (instance_id, create_time, tenant_id);
 
 CREATE TABLE memberships (
     tenant_id TEXT NOT NULL,

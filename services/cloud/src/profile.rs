@@ -32,8 +32,9 @@ impl Profile {
     async fn update(&self, opened: Opened<UpdateProfileRequest>) -> Result<Option<User>> {
         let sub = opened.user()?.sub.to_string();
         let UpdateProfileRequest { update, etag } = opened.message;
-        let answer = UserServiceClient::new(self.admin.clone()).update_user(UpdateUserRequest { sub, update, etag });
-        Ok(answer.await.map_err(|status| to_fault(&status))?.into_inner().data)
+        let request = UpdateUserRequest { sub, update, etag };
+        let answer = UserServiceClient::new(self.admin.clone()).update_user(request).await;
+        Ok(answer.map_err(|status| to_fault(&status))?.into_inner().data)
     }
 }
 

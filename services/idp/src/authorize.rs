@@ -67,18 +67,21 @@ pub(crate) async fn authorize(
     headers: HeaderMap,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Fault> {
-    let Query(wanted) = wanted.map_err(|_| Error::invalid("", "each parameter may be given once, as UTF-8"))?;
+    let Query(wanted) =
+        wanted.map_err(|_| Error::invalid("", "each parameter may be given once, as UTF-8"))?;
     let (client, redirect_uri) = verified_target(&issuer, &wanted)?;
-    let state = wanted.state.clone();
-    let answer = match check(wanted, client, redirect_uri) {
+    let answer = match check(&wanted, client, redirect_uri) {
         Ok(good) => decide(&issuer, &headers, good).await?,
         Err(refusal) => Err(refusal),
     };
     Ok(match answer {
         Ok(response) => response,
         Err(Refusal { error, description }) => {
-            let parameters =
-                [("error", Some(error)), ("error_description", Some(description)), ("state", state.as_deref())];
+            let parameters = [
+                ("error", Some(error)),
+                ("error_description", Some(description)),
+                ("state", wanted.state.as_deref()),
+            ];
             oauth::see_other(&oauth::with_parameters(redirect_uri, &parameters))?
         }
     })
@@ -105,7 +108,7 @@ fn verified_target<'a>(issuer: &'a Issuer, wanted: &'a Wanted) -> Result<(&'a Cl
     Ok((client, redirect_uri))
 }
 
-fn check(wanted: Wanted, client: &Client, redirect_uri: &str) -> Result<Good, Refusal> {
+fn check(wanted: &Wanted, client: &Client, redirect_uri: &str) -> Result<Good, Refusal> {
     let invalid = |description| Refusal::new("invalid_request", description);
     if wanted.request.is_some() {
         return Err(Refusal::new("request_not_supported", "request objects are not read here"));
@@ -116,10 +119,12 @@ fn check(wanted: Wanted, client: &Client, redirect_uri: &str) -> Result<Good, Re
     if wanted.response_type.as_deref() != Some("code") {
         return Err(Refusal::new("unsupported_response_type", "response_type must be code"));
     }
-    if wanted.response_mode.is_some_and(|mode| mode != "query") {
+    if wanted.response_mode.as_deref().is_some_and(|mode| mode != "query") {
         return Err(invalid("response_mode must be query"));
     }
-    for (text, most) in [(&wanted.state, 2048), (&wanted.nonce, 512), (&wanted.login_hint, 320), (&wanted.scope, 1024)] {
+    for (text, most) in
+        [(&wanted.state, 2048), (&wanted.nonce, 512), (&wanted.login_hint, 320), (&wanted.scope, 1024)]
+    {
         if text.as_ref().is_some_and(|text| text.len() > most) {
             return Err(invalid("state, nonce, login_hint or scope is too long"));
         }
@@ -133,11 +138,13 @@ fn check(wanted: Wanted, client: &Client, redirect_uri: &str) -> Result<Good, Re
     }
     let challenge = wanted
         .code_challenge
+        .clone()
         .filter(|challenge| challenge.len() == secret::RANDOM_LEN && challenge.bytes().all(is_base64url))
         .ok_or_else(|| invalid("code_challenge must be SHA-256 as base64url"))?;
     let prompt = prompt(wanted.prompt.as_deref().unwrap_or_default())?;
     let max_age = wanted
         .max_age
+        .as_deref()
         .map(|seconds| seconds.parse::<u32>().map(|seconds| SignedDuration::from_secs(seconds.into())))
         .transpose()
         .map_err(|_| invalid("max_age must be a number of seconds"))?;
@@ -146,15 +153,16 @@ fn check(wanted: Wanted, client: &Client, redirect_uri: &str) -> Result<Good, Re
         redirect_uri: redirect_uri.to_owned(),
         scope,
         challenge,
-        state: wanted.state,
-        nonce: wanted.nonce,
-        login_hint: wanted.login_hint,
+        state: wanted.state.clone(),
+        nonce: wanted.nonce.clone(),
+        login_hint: wanted.login_hint.clone(),
     };
     Ok(Good { pending, prompt, max_age })
 }
 
 fn kept_scope(scope: &str) -> String {
-    let kept: Vec<&str> = SCOPES.into_iter().filter(|known| scope.split(' ').any(|word| word == *known)).collect();
+    let kept: Vec<&str> =
+        SCOPES.into_iter().filter(|known| scope.split(' ').any(|word| word == *known)).collect();
     kept.join(" ")
 }
 
@@ -242,7 +250,10 @@ mod tests {
         ] {
             let answer = browser.get(&authorize_uri(&[(name, value)])).await;
             let location = answer.location().unwrap();
-            assert!(location.starts_with(&format!("{CALLBACK}?error={error}&")), "{name} {value}: {location}");
+            assert!(
+                location.starts_with(&format!("{CALLBACK}?error={error}&")),
+                "{name} {value}: {location}"
+            );
             assert!(location.ends_with("&state=state%201"), "{location}");
         }
     }
@@ -262,7 +273,11 @@ mod tests {
             (vec![("prompt", "create")], "/sign-up?request="),
         ] {
             let answer = browser.get(&authorize_uri(&parameters)).await;
-            assert!(answer.location().unwrap().starts_with(leads_to), "{parameters:?} {:?}", answer.location());
+            assert!(
+                answer.location().unwrap().starts_with(leads_to),
+                "{parameters:?} {:?}",
+                answer.location()
+            );
         }
         let other = house.browser().get(&authorize_uri(&[])).await;
         assert!(other.location().unwrap().starts_with("/sign-in?request="));

@@ -24,8 +24,12 @@ impl Client {
 
 fn matches_any_port(registered: &str, uri: &str) -> bool {
     ["http://127.0.0.1", "http://[::1]"].into_iter().any(|host| {
-        let (Some(path), Some(rest)) = (registered.strip_prefix(host), uri.strip_prefix(host)) else { return false };
-        let Some(port) = rest.strip_prefix(':').and_then(|rest| rest.strip_suffix(path)) else { return false };
+        let (Some(path), Some(rest)) = (registered.strip_prefix(host), uri.strip_prefix(host)) else {
+            return false;
+        };
+        let Some(port) = rest.strip_prefix(':').and_then(|rest| rest.strip_suffix(path)) else {
+            return false;
+        };
         path.starts_with('/') && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())
     })
 }
@@ -52,7 +56,12 @@ mod tests {
             redirect_uris: vec!["https://a.example/cb".into(), "http://127.0.0.1/cb".into()],
             post_logout_redirect_uris: Vec::new(),
         };
-        for good in ["https://a.example/cb", "http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"] {
+        for good in [
+            "https://a.example/cb",
+            "http://127.0.0.1/cb",
+            "http://127.0.0.1:1/cb",
+            "http://127.0.0.1:65535/cb",
+        ] {
             assert!(client.may_redirect_to(good), "{good}");
         }
         for bad in [

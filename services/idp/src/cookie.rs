@@ -72,7 +72,8 @@ mod tests {
     fn a_cookie_is_found_among_others_and_only_under_its_whole_name() {
         let value = "v".repeat(RANDOM_LEN);
         let mut headers = HeaderMap::new();
-        let line = format!("a=b; xkombify_idp_session=no; kombify_idp_session={value}; kombify_idp_form=short");
+        let line =
+            format!("a=b; xkombify_idp_session=no; kombify_idp_session={value}; kombify_idp_form=short");
         headers.insert(header::COOKIE, line.parse().unwrap());
         let cookies = Cookies::new(false);
         assert_eq!(cookies.session(&headers), Some(value));
@@ -85,6 +86,9 @@ mod tests {
         let plain = Cookies::new(false).set_session("x", Duration::from_secs(60)).unwrap();
         assert_eq!(plain, "kombify_idp_session=x; HttpOnly; SameSite=Lax; Path=/; Max-Age=60");
         let secure = Cookies::new(true).set_session("x", Duration::from_secs(60)).unwrap();
-        assert_eq!(secure, "__Host-kombify_idp_session=x; HttpOnly; SameSite=Lax; Path=/; Max-Age=60; Secure");
+        assert_eq!(
+            secure,
+            "__Host-kombify_idp_session=x; HttpOnly; SameSite=Lax; Path=/; Max-Age=60; Secure"
+        );
     }
 }

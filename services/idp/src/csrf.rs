@@ -52,7 +52,11 @@ impl Csrf {
                 let tag = URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
                 hmac::verify(&self.key, form.as_bytes(), &tag).is_ok()
             });
-        let refusal = || Error::AuthInsufficient("this form is no longer good: go back, reload it and send it again".into());
+        let refusal = || {
+            Error::AuthInsufficient(
+                "this form is no longer good: go back, reload it and send it again".into(),
+            )
+        };
         good.then_some(()).ok_or_else(refusal)
     }
 

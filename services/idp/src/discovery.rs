@@ -12,7 +12,7 @@ use crate::keys::Alg;
 use crate::oauth::{Refusal, json_answer};
 
 /// How long caches may keep it: less than the time for which a key is published ahead.
-const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=60");
+const CACHE: &str = "public, max-age=60";
 
 pub(crate) async fn configuration(State(issuer): State<Arc<Issuer>>) -> Response {
     let base = &issuer.config.issuer;
@@ -49,7 +49,7 @@ pub(crate) async fn keys(State(issuer): State<Arc<Issuer>>) -> Result<Response, 
 /// An answer that any page may read: it holds nothing of anybody.
 fn public(body: &Value) -> Response {
     let mut response = json_answer(StatusCode::OK, body);
-    response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(CACHE));
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }
@@ -65,9 +65,13 @@ mod tests {
         assert_eq!(answer.header("access-control-allow-origin"), "*");
         let configuration = answer.json();
         assert_eq!(configuration["issuer"], ISSUER);
-        for endpoint in
-            ["authorization_endpoint", "token_endpoint", "userinfo_endpoint", "end_session_endpoint", "jwks_uri"]
-        {
+        for endpoint in [
+            "authorization_endpoint",
+            "token_endpoint",
+            "userinfo_endpoint",
+            "end_session_endpoint",
+            "jwks_uri",
+        ] {
             let path = configuration[endpoint].as_str().unwrap().strip_prefix(ISSUER).unwrap();
             assert_ne!(browser.get(path).await.status, 404, "{endpoint}");
         }

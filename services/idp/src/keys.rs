@@ -135,9 +135,12 @@ impl SigningKey {
                 (Pair::Rsa(pair), decoding, json!({"kty": "RSA", "n": n, "e": e}), thumbprint)
             }
             Alg::Es256 => {
-                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(Error::internal)?;
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)
+                    .map_err(Error::internal)?;
                 // An uncompressed point: 4, then x and y of 32 bytes each.
-                let Some((x, y)) = pair.public_key().as_ref().get(1..).and_then(|point| point.split_at_checked(32)) else {
+                let Some((x, y)) =
+                    pair.public_key().as_ref().get(1..).and_then(|point| point.split_at_checked(32))
+                else {
                     return Err(Error::internal("a P-256 key has no point"));
                 };
                 let (x, y) = (text(x), text(y));
@@ -165,7 +168,8 @@ impl SigningKey {
         match &self.pair {
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).map_err(Error::internal)?;
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+                    .map_err(Error::internal)?;
                 Ok(signature)
             }
             Pair::Ec(pair) => {
@@ -197,7 +201,8 @@ impl Ring {
     /// The key that signs at `now`.
     pub(crate) fn current(&self, now: Timestamp) -> Result<&SigningKey> {
         let signing = self.keys.iter().rev().find(|(_, signs_time)| *signs_time <= now);
-        let (key, _) = signing.or(self.keys.first()).ok_or_else(|| Error::internal("there is no signing key"))?;
+        let (key, _) =
+            signing.or(self.keys.first()).ok_or_else(|| Error::internal("there is no signing key"))?;
         Ok(key)
     }
 
@@ -247,7 +252,13 @@ impl Keys {
     ///
     /// # Errors
     /// - [`Error::Conflict`] if [`PUBLISHED_MAX`] keys are published already.
-    pub(crate) async fn rotate(&self, store: &Store, alg: Alg, now: Timestamp, ahead: Duration) -> Result<KeyRow> {
+    pub(crate) async fn rotate(
+        &self,
+        store: &Store,
+        alg: Alg,
+        now: Timestamp,
+        ahead: Duration,
+    ) -> Result<KeyRow> {
         let key = generate(alg, now + ahead).await?;
         store.rotate(key.clone(), now, self.grace).await?;
         Ok(key)
@@ -266,7 +277,8 @@ mod tests {
     #[test]
     fn a_key_is_published_from_its_making_until_its_tokens_are_gone() {
         let rows = vec![row("a", 0), row("b", 1000), row("c", 1100)];
-        for (now, kids) in [(0, "abc"), (1000, "abc"), (1299, "abc"), (1300, "bc"), (1400, "c"), (9000, "c")] {
+        for (now, kids) in [(0, "abc"), (1000, "abc"), (1299, "abc"), (1300, "bc"), (1400, "c"), (9000, "c")]
+        {
             let now = Timestamp::UNIX_EPOCH + Duration::from_secs(now);
             let published = published(rows.clone(), now, Duration::from_secs(300));
             assert_eq!(published.iter().map(|row| row.kid.as_str()).collect::<String>(), kids);

@@ -41,6 +41,7 @@ use kombify_sqlite::OpenError;
 use secrecy::SecretString;
 
 pub use crate::client::Client;
+pub use crate::secret::readable as readable_password;
 use crate::issuer::Issuer;
 use crate::store::users::User;
 
@@ -82,6 +83,8 @@ pub struct SeedUser {
     pub org: String,
     /// The roles, each with the id of the organisation that grants it.
     pub roles: Vec<(String, String)>,
+    /// The password; `None` makes one.
+    pub password: Option<SecretString>,
 }
 
 /// A user who was seeded, now or earlier.
@@ -106,7 +109,12 @@ impl Idp {
     ///
     /// # Errors
     /// - [`OpenError`] if the file cannot be opened or migrated.
-    pub fn open(path: &Path, config: Config, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self, OpenError> {
+    pub fn open(
+        path: &Path,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+    ) -> Result<Self, OpenError> {
         Ok(Self { issuer: Arc::new(Issuer::open(path, config, clock, ids)?) })
     }
 
@@ -128,7 +136,7 @@ impl Idp {
         if let Some(present) = issuer.store.find_user_by_login(&login).await? {
             return Ok(Seeded { login, sub: present.sub, password: None });
         }
-        let password = secret::readable(&*issuer.ids);
+        let password = seed.password.clone().unwrap_or_else(|| secret::readable(&*issuer.ids));
         let sub = secret::digits(&*issuer.ids);
         let user = User {
             sub: sub.clone(),
@@ -203,7 +211,10 @@ mod tests {
         for path in ["/sign-in", "/sign-up", "/style.css", "/oidc/v1/userinfo", "/oauth/v2/authorize"] {
             let answer = browser.get(path).await;
             let policy = answer.header("content-security-policy");
-            assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}");
+            assert!(
+                policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+                "{path}"
+            );
             assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
             assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         }

@@ -36,9 +36,12 @@ impl IntoResponse for Refusal {
             "server_error" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        let mut response = json_answer(status, &json!({"error": self.error, "error_description": self.description}));
+        let mut response =
+            json_answer(status, &json!({"error": self.error, "error_description": self.description}));
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"kombify\""));
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"kombify\""));
         }
         response
     }

@@ -46,7 +46,8 @@ impl Passwords {
     pub(crate) async fn verify(&self, hash: Option<String>, password: SecretString) -> Result<bool> {
         self.run(move || {
             let parsed = PasswordHash::new(hash.as_deref().unwrap_or(NOBODY)).map_err(Error::internal)?;
-            let matches = Argon2::default().verify_password(password.expose_secret().as_bytes(), &parsed).is_ok();
+            let matches =
+                Argon2::default().verify_password(password.expose_secret().as_bytes(), &parsed).is_ok();
             Ok(matches && hash.is_some())
         })
         .await

@@ -37,7 +37,7 @@ pub(crate) fn digits(ids: &dyn Ids) -> String {
 }
 
 /// A password of 120 random bits that can be read out: `abcdef-ghijkm-npqrst-uvwxyz`.
-pub(crate) fn readable(ids: &dyn Ids) -> SecretString {
+pub fn readable(ids: &dyn Ids) -> SecretString {
     let mut bytes = [0; 24];
     ids.fill(&mut bytes);
     let groups: Vec<String> = bytes

@@ -57,8 +57,8 @@ pub(crate) async fn token(
     headers: HeaderMap,
     wanted: Result<Form<Wanted>, FormRejection>,
 ) -> Result<Response, Refusal> {
-    let Form(wanted) =
-        wanted.map_err(|_| Refusal::new("invalid_request", "a form is needed, each parameter at most once"))?;
+    let Form(wanted) = wanted
+        .map_err(|_| Refusal::new("invalid_request", "a form is needed, each parameter at most once"))?;
     let has_secret = wanted.client_secret.as_ref().is_some_and(|secret| !secret.expose_secret().is_empty());
     if has_secret || headers.contains_key(header::AUTHORIZATION) {
         return Err(Refusal::new("invalid_client", "clients here are public: send client_id alone"));
@@ -70,7 +70,10 @@ pub(crate) async fn token(
     match wanted.grant_type.as_deref() {
         Some("authorization_code") => redeem(&issuer, client_id, wanted).await,
         Some("refresh_token") => refresh(&issuer, client_id, wanted).await,
-        Some(_) => Err(Refusal::new("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")),
+        Some(_) => Err(Refusal::new(
+            "unsupported_grant_type",
+            "grant_type must be authorization_code or refresh_token",
+        )),
         None => Err(Refusal::new("invalid_request", "grant_type is needed")),
     }
 }
@@ -100,7 +103,8 @@ async fn redeem(issuer: &Issuer, client_id: String, wanted: Wanted) -> Result<Re
             now: issuer.now(),
         })
         .await?;
-    let (grant, nonce) = redeemed.ok_or(Refusal::new("invalid_grant", "the code is not good, or not for this client"))?;
+    let (grant, nonce) =
+        redeemed.ok_or(Refusal::new("invalid_grant", "the code is not good, or not for this client"))?;
     tracing::info!(user.sub = %grant.sub, client.id = %grant.client_id, "code redeemed");
     let scope = grant.scope.clone();
     issue(issuer, &grant, &scope, nonce.as_deref(), &next).await
@@ -247,7 +251,7 @@ mod tests {
             racers.spawn(async move { browser.token(&code_form(&code)).await.status });
         }
         let won = racers.join_all().await.into_iter().filter(|status| *status == 200).count();
-        assert!(won <= 1, "{won}");
+        assert_eq!(won, 1);
     }
 
     #[tokio::test]
@@ -307,7 +311,10 @@ mod tests {
             (vec![("client_id", PORTAL), ("grant_type", "password")], "unsupported_grant_type"),
             (vec![("client_id", PORTAL), ("client_id", PORTAL)], "invalid_request"),
             (vec![("client_id", PORTAL), ("grant_type", "authorization_code")], "invalid_request"),
-            (vec![("client_id", PORTAL), ("grant_type", "refresh_token"), ("refresh_token", "x")], "invalid_grant"),
+            (
+                vec![("client_id", PORTAL), ("grant_type", "refresh_token"), ("refresh_token", "x")],
+                "invalid_grant",
+            ),
         ] {
             refused(&browser.token(&form).await, error);
         }

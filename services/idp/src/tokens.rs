@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderMap, header};
 use aws_lc_rs::digest;
+use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -139,7 +139,12 @@ impl Issue<'_> {
 }
 
 /// The claims of an access token of ours that is good at `now`.
-pub(crate) fn read_access_token(ring: &Ring, token: &str, config: &Config, now: Timestamp) -> Option<AccessClaims> {
+pub(crate) fn read_access_token(
+    ring: &Ring,
+    token: &str,
+    config: &Config,
+    now: Timestamp,
+) -> Option<AccessClaims> {
     let claims: AccessClaims = verify(ring, token, ACCESS, config, &[&config.audience])?;
     (claims.exp > now.as_second()).then_some(claims)
 }
@@ -159,14 +164,21 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 fn sign(key: &SigningKey, typ: &str, claims: &impl Serialize) -> Result<String> {
     let header = json!({"alg": key.alg.as_str(), "kid": key.kid, "typ": typ});
     let claims = serde_json::to_vec(claims).map_err(Error::internal)?;
-    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims));
+    let message =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims));
     let signature = URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes())?);
     Ok(format!("{message}.{signature}"))
 }
 
 /// The claims of a token that a published key of ours signed, of this `typ`, by this issuer, for one of `audience`. The
 /// algorithm is the key's: what the header claims must agree with it. The time is the caller's to look at.
-fn verify<T: DeserializeOwned>(ring: &Ring, token: &str, typ: &str, config: &Config, audience: &[&str]) -> Option<T> {
+fn verify<T: DeserializeOwned>(
+    ring: &Ring,
+    token: &str,
+    typ: &str,
+    config: &Config,
+    audience: &[&str],
+) -> Option<T> {
     if token.len() > TOKEN_MAX_BYTES {
         return None;
     }
@@ -211,8 +223,18 @@ mod tests {
         assert_eq!(
             names,
             [
-                "aud", "azp", "client_id", "exp", "iat", "iss", "jti", "nbf", "scope", "sub",
-                "urn:zitadel:iam:org:project:roles", "urn:zitadel:iam:user:resourceowner:id",
+                "aud",
+                "azp",
+                "client_id",
+                "exp",
+                "iat",
+                "iss",
+                "jti",
+                "nbf",
+                "scope",
+                "sub",
+                "urn:zitadel:iam:org:project:roles",
+                "urn:zitadel:iam:user:resourceowner:id",
             ]
         );
         assert_eq!(claims["aud"], json!([AUDIENCE]));
@@ -266,7 +288,8 @@ mod tests {
         assert!(read_access_token(&ring, &parts.join("."), config, now).is_none());
         let key = ring.current(now).unwrap();
         for alg in ["none", "HS256", "ES256"] {
-            parts[0] = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "kid": key.kid, "typ": "at+jwt"}).to_string());
+            parts[0] =
+                URL_SAFE_NO_PAD.encode(json!({"alg": alg, "kid": key.kid, "typ": "at+jwt"}).to_string());
             assert!(read_access_token(&ring, &parts.join("."), config, now).is_none(), "{alg}");
         }
     }

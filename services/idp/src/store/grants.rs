@@ -58,7 +58,13 @@ const COLUMNS: &str = "grant_id, sub, client_id, scope, sid, auth_time";
 
 impl Store {
     /// Keeps a code for a user who is signed in.
-    pub(crate) async fn add_code(&self, code: Hash, pending: Pending, session: Session, now: Timestamp) -> Result<()> {
+    pub(crate) async fn add_code(
+        &self,
+        code: Hash,
+        pending: Pending,
+        session: Session,
+        now: Timestamp,
+    ) -> Result<()> {
         self.database
             .write("idp.code.add", move |transaction| {
                 sweep(transaction, now)?;
@@ -96,8 +102,9 @@ impl Store {
                     .optional()
                     .map_err(internal)?;
                 let Some(grant) = grant else {
-                    let revoked =
-                        transaction.execute("DELETE FROM grants WHERE family_hash = ?1", [family]).map_err(internal)?;
+                    let revoked = transaction
+                        .execute("DELETE FROM grants WHERE family_hash = ?1", [family])
+                        .map_err(internal)?;
                     if revoked > 0 {
                         tracing::warn!(%client_id, "refresh token used again: its family is revoked");
                     }
@@ -168,7 +175,14 @@ fn redeem(transaction: &Transaction<'_>, redemption: &Redemption) -> Result<Opti
               WHERE code_hash = ?1 AND used_time IS NULL AND expire_time > ?2
           RETURNING grant_id, sub, client_id, scope, sid, auth_time, redirect_uri, challenge, nonce",
             params![redemption.code, now, redemption.grant_id],
-            |of| Ok((row(of)?, of.get::<_, String>(6)?, of.get::<_, String>(7)?, of.get::<_, Option<String>>(8)?)),
+            |of| {
+                Ok((
+                    row(of)?,
+                    of.get::<_, String>(6)?,
+                    of.get::<_, String>(7)?,
+                    of.get::<_, Option<String>>(8)?,
+                ))
+            },
         )
         .optional()
         .map_err(internal)?;

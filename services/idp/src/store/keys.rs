@@ -35,7 +35,8 @@ impl Store {
                 let all = load(connection)?;
                 let kept = published(all.clone(), now, grace);
                 if kept.len() >= PUBLISHED_MAX {
-                    let message = format!("{PUBLISHED_MAX} keys are published: wait until the oldest is dropped");
+                    let message =
+                        format!("{PUBLISHED_MAX} keys are published: wait until the oldest is dropped");
                     return Err(Error::Conflict(message));
                 }
                 for gone in all.iter().filter(|row| !kept.iter().any(|kept| kept.kid == row.kid)) {
@@ -57,7 +58,8 @@ fn load(connection: &Connection) -> Result<Vec<KeyRow>> {
         .map_err(internal)?;
     rows.into_iter()
         .map(|(kid, alg, pkcs8, signs_time)| {
-            let alg = Alg::parse(&alg).ok_or_else(|| Error::internal(format!("the key {kid} has no known alg")))?;
+            let alg =
+                Alg::parse(&alg).ok_or_else(|| Error::internal(format!("the key {kid} has no known alg")))?;
             Ok(KeyRow { kid, alg, pkcs8, signs_time: time(signs_time) })
         })
         .collect()

@@ -43,7 +43,9 @@ impl Store {
 /// Removes what has expired. Every write that adds a row begins with it.
 fn sweep(transaction: &Transaction<'_>, now: Timestamp) -> Result<()> {
     let now = now.as_millisecond();
-    for (table, before) in [("requests", now), ("sessions", now), ("grants", now), ("codes", now - CODE_KEPT_MS)] {
+    for (table, before) in
+        [("requests", now), ("sessions", now), ("grants", now), ("codes", now - CODE_KEPT_MS)]
+    {
         let sql = format!("DELETE FROM {table} WHERE expire_time <= ?1");
         transaction.prepare_cached(&sql).map_err(internal)?.execute([before]).map_err(internal)?;
     }
@@ -104,7 +106,9 @@ mod tests {
             issuer
                 .store
                 .database
-                .read(move |connection| connection.query_row(sql, [], |row| row.get(0)).map_err(super::internal))
+                .read(move |connection| {
+                    connection.query_row(sql, [], |row| row.get(0)).map_err(super::internal)
+                })
                 .await
                 .unwrap()
         };

@@ -64,7 +64,8 @@ impl Store {
     pub(crate) async fn find_request(&self, request: Hash, now: Timestamp) -> Result<Option<Pending>> {
         self.database
             .read(move |connection| {
-                let sql = format!("SELECT {COLUMNS} FROM requests WHERE request_hash = ?1 AND expire_time > ?2");
+                let sql =
+                    format!("SELECT {COLUMNS} FROM requests WHERE request_hash = ?1 AND expire_time > ?2");
                 connection
                     .query_row(&sql, params![request, now.as_millisecond()], row)
                     .optional()
@@ -76,7 +77,8 @@ impl Store {
 
 /// Takes the request away: it is answered once.
 pub(super) fn take(transaction: &Transaction<'_>, request: Hash, now: Timestamp) -> Result<Option<Pending>> {
-    let sql = format!("DELETE FROM requests WHERE request_hash = ?1 AND expire_time > ?2 RETURNING {COLUMNS}");
+    let sql =
+        format!("DELETE FROM requests WHERE request_hash = ?1 AND expire_time > ?2 RETURNING {COLUMNS}");
     transaction.query_row(&sql, params![request, now.as_millisecond()], row).optional().map_err(internal)
 }
 

@@ -144,7 +144,11 @@ mod tests {
             email: email.into(),
             name: "A".into(),
             org: "o".into(),
-            roles: vec![("user".into(), "o".into()), ("admin".into(), "p".into()), ("admin".into(), "o".into())],
+            roles: vec![
+                ("user".into(), "o".into()),
+                ("admin".into(), "p".into()),
+                ("admin".into(), "o".into()),
+            ],
             password_hash: "h".into(),
             create_time: Timestamp::UNIX_EPOCH,
         }
@@ -162,9 +166,12 @@ mod tests {
         }
         assert!(store.find_user_by_login("1").await.unwrap().is_none());
         assert!(store.find_user("2").await.unwrap().is_none());
-        for (login, email) in
-            [("ann", "b@example.com"), ("b", "ann@example.com"), ("ann@example.com", "b@example.com"), ("b", "ann")]
-        {
+        for (login, email) in [
+            ("ann", "b@example.com"),
+            ("b", "ann@example.com"),
+            ("ann@example.com", "b@example.com"),
+            ("b", "ann"),
+        ] {
             let fault = store.add_user(user("2", login, email)).await.unwrap_err();
             assert_eq!(fault.code().as_str(), "CONFLICT", "{login} {email}");
         }

@@ -1,0 +1,143 @@
+//! The users, organisations and the instance that a new mesh begins with.
+
+use kombify_core::instance::{InstanceMode, InstanceStore, NewInstance};
+use kombify_core::organisation::OrganisationStore;
+use kombify_core::user::{ProviderProfile, Sighting, UserStore};
+use kombify_core::{Change, Clock as _, Ids as _, OrgId, Plan, PlanGrant, Sub};
+use kombify_idp::SeedUser;
+use secrecy::ExposeSecret as _;
+
+use super::modules::{Base, Stores};
+use crate::Fault;
+use crate::data::{Data, Passwords, passwords, passwords_file};
+
+/// The issuer's default organisation: self-registered users land here.
+pub const DEFAULT_ORGANISATION: &str = "310000000000000001";
+
+/// The platform's own organisation.
+pub const PLATFORM_ORGANISATION: &str = "310000000000000002";
+
+/// How long the seeded plans hold, in hours: ten years.
+const GRANT_HOURS: i64 = 10 * 365 * 24;
+
+struct Person {
+    login: &'static str,
+    name: &'static str,
+    org: &'static str,
+    roles: &'static [(&'static str, &'static str)],
+    plan: Plan,
+}
+
+const BOBS_ORGANISATION: &str = "310000000000000003";
+const CAROLS_ORGANISATION: &str = "310000000000000004";
+
+const PEOPLE: [Person; 4] = [
+    Person {
+        login: "root",
+        name: "Root",
+        org: PLATFORM_ORGANISATION,
+        roles: &[("user", PLATFORM_ORGANISATION), ("kombisphere_admin", PLATFORM_ORGANISATION)],
+        plan: Plan::Free,
+    },
+    Person {
+        login: "alice",
+        name: "Alice Example",
+        org: DEFAULT_ORGANISATION,
+        roles: &[("user", DEFAULT_ORGANISATION)],
+        plan: Plan::Free,
+    },
+    Person {
+        login: "bob",
+        name: "Bob Example",
+        org: BOBS_ORGANISATION,
+        roles: &[("user", BOBS_ORGANISATION), ("subscriber_pro", PLATFORM_ORGANISATION)],
+        plan: Plan::Pro,
+    },
+    Person {
+        login: "carol",
+        name: "Carol Example",
+        org: CAROLS_ORGANISATION,
+        roles: &[("user", CAROLS_ORGANISATION), ("subscriber_enterprise", PLATFORM_ORGANISATION)],
+        plan: Plan::Enterprise,
+    },
+];
+
+/// Seeds a new mesh; a mesh that was seeded stays as its people made it. Gives the passwords that nobody saw yet.
+///
+/// Every step can be done again, and the mark comes last: whatever ends the process in between, the next `up` goes on.
+///
+/// # Errors
+/// - what a store or the system says.
+pub async fn seed(base: &Base, data: &Data, stores: &Stores) -> Result<Passwords, Fault> {
+    let mark = data.file("seeded");
+    if mark.exists() {
+        return Ok(Passwords::new());
+    }
+    let passwords = make_passwords(base, data)?;
+    for person in &PEOPLE {
+        seed_person(base, stores, person, &passwords).await?;
+    }
+    seed_instance(base, stores).await?;
+    kombify_mesh::config::write_secret(&mark, b"")?;
+    Ok(passwords)
+}
+
+/// The passwords of the people to seed, on the disk before anybody has them.
+fn make_passwords(base: &Base, data: &Data) -> Result<Passwords, Fault> {
+    let mut made = passwords(data.dir())?;
+    for person in &PEOPLE {
+        made.entry(person.login.to_owned()).or_insert_with(|| {
+            kombify_idp::readable_password(&*base.ids).expose_secret().to_owned()
+        });
+    }
+    kombify_mesh::config::write_secret(&passwords_file(data.dir()), &serde_json::to_vec_pretty(&made)?)?;
+    Ok(made)
+}
+
+async fn seed_person(base: &Base, stores: &Stores, person: &Person, passwords: &Passwords) -> Result<(), Fault> {
+    let email = format!("{}@example.com", person.login);
+    let user = SeedUser {
+        login: person.login.to_owned(),
+        email: email.clone(),
+        name: person.name.to_owned(),
+        org: person.org.to_owned(),
+        roles: person.roles.iter().map(|(role, by)| ((*role).to_owned(), (*by).to_owned())).collect(),
+        password: passwords.get(person.login).map(|password| password.as_str().into()),
+    };
+    let seeded = stores.idp.seed(&[user]).await?;
+    let sub: Sub = seeded.first().ok_or("the identity provider seeded nobody")?.sub.parse()?;
+    let owner = if person.org == DEFAULT_ORGANISATION { OrgId::alone(&sub) } else { person.org.parse()? };
+    let profile = ProviderProfile { email, name: person.name.to_owned(), picture: String::new() };
+    let now = base.clock.now();
+    let change = |action| Change::system("up", action, base.ids.request(now), now);
+    let sighting = Sighting { sub, owner: owner.clone(), token_time: now, profile: Some(profile) };
+    UserStore::sight(&*stores.platform, &change("user.created"), &sighting).await?;
+    let organisation = OrganisationStore::find(&*stores.platform, &owner).await?;
+    if person.plan != Plan::Free && organisation.is_none_or(|organisation| organisation.grant.is_none()) {
+        let end_time = now.checked_add(jiff::SignedDuration::from_hours(GRANT_HOURS))?;
+        let grant = PlanGrant { plan: person.plan, end_time };
+        let change = change("organisation.plan.granted");
+        OrganisationStore::grant(&*stores.platform, &change, &owner, grant, "seeded by up").await?;
+    }
+    Ok(())
+}
+
+async fn seed_instance(base: &Base, stores: &Stores) -> Result<(), Fault> {
+    let page = kombify_core::Page::first();
+    if !InstanceStore::list(&*stores.platform, None, &page).await?.items.is_empty() {
+        return Ok(());
+    }
+    let now = base.clock.now();
+    let instance = NewInstance {
+        id: base.ids.instance(now),
+        name: "local".into(),
+        region: base.config.region.parse()?,
+        mode: InstanceMode::Shared,
+        max_tenants: InstanceMode::Shared.default_max_tenants(),
+        internal_endpoint: "http://localhost:8080".into(),
+        public_endpoint: "http://localhost:8080".into(),
+    };
+    let change = Change::system("up", "instance.registered", base.ids.request(now), now);
+    InstanceStore::register(&*stores.platform, &change, &instance).await?;
+    Ok(())
+}
