@@ -31,13 +31,11 @@ impl Csrf {
     }
 
     pub(crate) fn issue(&self, ids: &dyn Ids, cookies: &Cookies, headers: &HeaderMap) -> FormToken {
-        match cookies.form(headers) {
-            Some(form) => FormToken { token: self.token(&form), set_cookie: None },
-            None => {
-                let form = secret::random(ids);
-                FormToken { token: self.token(&form), set_cookie: cookies.set_form(&form) }
-            }
+        if let Some(form) = cookies.form(headers) {
+            return FormToken { token: self.token(&form), set_cookie: None };
         }
+        let form = secret::random(ids);
+        FormToken { token: self.token(&form), set_cookie: cookies.set_form(&form) }
     }
 
     /// Lets a form through that was made by [`Csrf::issue`] for this browser, and comes from our own pages as far as the

@@ -41,8 +41,8 @@ use kombify_sqlite::OpenError;
 use secrecy::SecretString;
 
 pub use crate::client::Client;
-pub use crate::secret::readable as readable_password;
 use crate::issuer::Issuer;
+pub use crate::secret::readable as readable_password;
 use crate::store::users::User;
 
 /// How large a form or a body may be, in bytes: many times the longest that is meant.

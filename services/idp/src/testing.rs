@@ -39,7 +39,7 @@ pub(crate) struct Manual(Mutex<Timestamp>);
 impl Manual {
     pub(crate) fn advance(&self, by: Duration) {
         let mut now = self.0.lock().unwrap();
-        *now = *now + by;
+        *now += by;
     }
 }
 
@@ -163,7 +163,7 @@ impl Browser {
 
     pub(crate) async fn post(&mut self, uri: &str, fields: &[(&str, &str)]) -> Answer {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, Some(*value))).collect();
-        let body = with_parameters("", &fields).trim_start_matches('?').replacen('?', "&", 1);
+        let body = with_parameters("", &fields).trim_start_matches('?').to_owned();
         let request = Request::post(uri).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.send(request, Body::from(body)).await
     }
