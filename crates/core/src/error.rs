@@ -391,7 +391,9 @@ mod tests {
         for &code in Code::ALL {
             assert_eq!(Code::parse(code.as_str()), Some(code));
             let back = Code::from_grpc(code.grpc());
-            assert_eq!(back.grpc(), code.grpc(), "{code:?} comes back as {back:?}");
+            // 416 is for HTTP alone; gRPC's OUT_OF_RANGE is a fault of the request like any other.
+            let expected = if code == Code::RangeNotSatisfiable { 3 } else { code.grpc() };
+            assert_eq!(back.grpc(), expected, "{code:?} comes back as {back:?}");
         }
     }
 

@@ -190,8 +190,10 @@ mod tests {
     #[test]
     fn what_nests_too_deep_is_skipped_however_deep_it_is() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        let mut json = &parse(nested(MAX_DEPTH + 1).as_bytes()).unwrap();
-        let whole = parse(nested(MAX_DEPTH).as_bytes()).unwrap();
+        let text = nested(MAX_DEPTH + 1);
+        let mut json = &parse(text.as_bytes()).unwrap();
+        let text = nested(MAX_DEPTH);
+        let whole = parse(text.as_bytes()).unwrap();
         assert!(!format!("{whole:?}").contains("TooDeep"));
         for _ in 0..MAX_DEPTH {
             let Json::List(list) = json else { panic!("{json:?}") };

@@ -199,7 +199,7 @@ async fn decide(issuer: &Issuer, headers: &HeaderMap, good: Good) -> Result<Resu
     };
     let request = secret::random(&*issuer.ids);
     issuer.store.add_request(secret::hash(&request), pending, now).await?;
-    Ok(Ok(oauth::see_other(&oauth::with_parameters(page, &[("request", Some(&request))]))?))
+    Ok(Ok(oauth::see_other(&oauth::with_parameters(page, &[("request", Some(request.as_str()))]))?))
 }
 
 fn is_fresh(session: &Session, max_age: Option<SignedDuration>, now: Timestamp) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kombify_core::{Error, Result};
+use kombify_core::Error;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::client;

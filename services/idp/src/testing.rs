@@ -70,6 +70,7 @@ pub(crate) fn seeds() -> [SeedUser; 2] {
         name: name.into(),
         org: format!("org-{login}"),
         roles: vec![(role.into(), format!("org-{login}"))],
+        password: None,
     };
     [user("alice", "Alice Liddell", "user"), user("root", "Root", "kombisphere_admin")]
 }

@@ -1,0 +1,389 @@
+//! The authority matrix: every method against every kind of caller, by calling the rooms and the services behind them.
+//!
+//! The picture is kept in `authority_matrix.txt`; `UPDATE_GOLDEN=1` paints it anew, and the diff is for the reviewer.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Request;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use kombify_admin::{Platform, PlatformDirectory, StoredKeys};
+use kombify_contracts::Method;
+use kombify_core::directory::{Directory, Standing, TokenOnly};
+use kombify_core::instance::{InstanceMode, InstanceStore, NewInstance};
+use kombify_core::mesh_key::MeshKeyStore;
+use kombify_core::tenant::{NewTenant, TenantStore};
+use kombify_core::user::{Sighting, UserStore};
+use kombify_core::{
+    Change, Clock, Ids, InstanceId, Membership, Memberships, OrgId, PlatformStore, Result, ServiceIdentity, TenantId,
+    TenantRole, UserIdentity,
+};
+use kombify_mesh::audit::{self, Scope};
+use kombify_mesh::client::Peer;
+use kombify_mesh::health::Health;
+use kombify_mesh::identity::claims::ClaimNames;
+use kombify_mesh::identity::issuer::Issuer;
+use kombify_mesh::identity::keys::{Intervals, KeySet, KeySource, PublishedKey};
+use kombify_mesh::identity::service_token::{Signer, ephemeral};
+use kombify_mesh::identity::verifier::{Accepts, Verifier};
+use kombify_mesh::rate::{RateLimiter, RateLimits};
+use kombify_mesh::server::{App, Guard, Module, ServerConfig};
+use kombify_mesh::system::{SystemClock, SystemIds};
+use kombify_platform_sqlite::PlatformSqlite;
+use prost::Message as _;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceExt as _;
+
+const ISSUER: &str = "http://127.0.0.1:9";
+const PLATFORM_ORG: &str = "platform";
+
+/// The kinds of callers, in the order of the columns.
+const CALLERS: [&str; 12] = [
+    "anonymous",
+    "user",
+    "viewer",
+    "member",
+    "admin",
+    "other-tenant",
+    "platform-admin",
+    "service",
+    "service+user",
+    "wrong-service",
+    "wrong-service+user",
+    "two-credentials",
+];
+
+/// A right request of every method, as JSON. A method without one fails the test.
+fn sample(method: &str, house: &House) -> serde_json::Value {
+    let (instance, tenant) = (house.instance.to_string(), house.tenant.to_string());
+    let service = house.signers["cloud"].service().clone();
+    let public_key = house.signers["cloud"].public().public_key;
+    match method {
+        "/kombify.audit.v1.AuditService/ListEvents"
+        | "/kombify.cloud.v1.ProfileService/GetProfile"
+        | "/kombify.identity.v1.IdentityService/WhoAmI"
+        | "/kombify.mesh.v1.KeyService/ListKeys"
+        | "/kombify.tenancy.v1.InstanceService/ListInstances"
+        | "/kombify.tenancy.v1.TenantService/ListAllTenants"
+        | "/kombify.tenancy.v1.TenantService/ListTenants"
+        | "/kombify.users.v1.UserService/ListUsers" => json!({}),
+        "/kombify.audit.v1.AuditService/ReportRefusals" => json!({"refusals": [{
+            "createTime": "2026-01-01T00:00:00Z", "actor": {"sub": "admin"}, "action": "access.refused",
+            "requestId": "req_1",
+        }]}),
+        "/kombify.cloud.v1.ProfileService/UpdateProfile" => json!({"update": {"displayName": "New"}}),
+        "/kombify.mesh.v1.KeyService/RegisterKey" => json!({
+            "module": service.module, "instance": service.instance, "publicKey": public_key,
+            "joinSecret": "0123456789012345678901234567890123456789",
+            "proof": house.signers["cloud"].prove(&service, &public_key),
+        }),
+        "/kombify.tenancy.v1.InstanceService/RegisterInstance" => json!({
+            "name": "second", "internalEndpoint": "http://localhost:1", "publicEndpoint": "http://localhost:1",
+        }),
+        "/kombify.tenancy.v1.InstanceService/GetInstance"
+        | "/kombify.tenancy.v1.InstanceService/DrainInstance"
+        | "/kombify.tenancy.v1.InstanceService/ActivateInstance" => json!({"id": instance}),
+        // The instance has tenants: whoever may, is told that it cannot be removed.
+        "/kombify.tenancy.v1.InstanceService/RemoveInstance" => json!({"id": instance}),
+        "/kombify.tenancy.v1.OrganisationService/GetOrganisation" => json!({"id": "acme"}),
+        "/kombify.tenancy.v1.OrganisationService/GrantPlan" => json!({
+            "id": "acme", "grant": {"plan": "pro", "endTime": "2999-01-01T00:00:00Z", "reason": "test"},
+        }),
+        "/kombify.tenancy.v1.TenantService/CreateTenant" => json!({"slug": "brand-new", "name": "New"}),
+        "/kombify.tenancy.v1.TenantService/GetTenant" => json!({"tenant": tenant}),
+        // The user of the column "admin": to everybody else that user does not exist.
+        "/kombify.users.v1.UserService/GetUser" => json!({"sub": "admin"}),
+        "/kombify.users.v1.UserService/UpdateUser" => json!({"sub": "admin", "update": {"displayName": "New"}}),
+        other => panic!("{other} has no sample: give it one"),
+    }
+}
+
+/// The issuer's keys, and those that sign with them.
+struct IssuerKeys {
+    public: serde_json::Value,
+    private: EncodingKey,
+}
+
+impl IssuerKeys {
+    fn make() -> Self {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        let public = json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "test", "use": "sig", "alg": "EdDSA"});
+        Self { public, private: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()) }
+    }
+
+    fn token(&self, sub: &str, org: &str, roles: &serde_json::Value) -> String {
+        let now = SystemClock.now().as_second();
+        let claims = json!({
+            "iss": ISSUER, "aud": ["kombify"], "sub": sub, "iat": now, "exp": now + 600,
+            "urn:zitadel:iam:user:resourceowner:id": org, "urn:zitadel:iam:org:project:roles": roles,
+        });
+        let header = Header { kid: Some("test".into()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, &claims, &self.private).unwrap()
+    }
+}
+
+struct Fixed(serde_json::Value);
+
+#[async_trait]
+impl KeySource for Fixed {
+    async fn fetch(&self) -> Result<Vec<PublishedKey>> {
+        Ok(vec![PublishedKey { jwk: serde_json::from_value(self.0.clone()).unwrap(), owner: None }])
+    }
+}
+
+/// The platform's directory, with the roles that only a Stack could give so far.
+struct WithRoles {
+    platform: PlatformDirectory,
+    tenant: TenantId,
+}
+
+#[async_trait]
+impl Directory for WithRoles {
+    async fn standing(&self, user: &UserIdentity) -> Result<Standing> {
+        let standing = self.platform.standing(user).await?;
+        let role = match user.sub.as_str() {
+            "viewer" => TenantRole::Viewer,
+            "member" => TenantRole::Member,
+            _ => return Ok(standing),
+        };
+        let memberships = Memberships::new(vec![Membership { tenant: self.tenant, slug: "acme-home".into(), role }]);
+        Ok(Standing { memberships, ..standing })
+    }
+
+    fn knows_memberships(&self) -> bool {
+        true
+    }
+}
+
+/// Admin and Cloud on a store of their own, with two tenants.
+struct House {
+    admin: App,
+    cloud: App,
+    issuer: IssuerKeys,
+    signers: BTreeMap<&'static str, Arc<Signer>>,
+    tenant: TenantId,
+    instance: InstanceId,
+    _tasks: JoinSet<()>,
+    _dir: tempfile::TempDir,
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+fn module(service: &'static str) -> Module {
+    Module {
+        service,
+        config: ServerConfig::default(),
+        clock: clock(),
+        ids: Arc::new(SystemIds),
+        trusted_proxies: [].into(),
+        health: Health::new(clock(), None),
+    }
+}
+
+fn change(action: &'static str) -> Change {
+    let now = SystemClock.now();
+    Change::system("test", action, SystemIds.request(now), now)
+}
+
+async fn seed(store: &PlatformSqlite) -> (TenantId, InstanceId) {
+    let now = SystemClock.now();
+    let instance = NewInstance {
+        id: SystemIds.instance(now),
+        name: "first".into(),
+        region: "local".parse().unwrap(),
+        mode: InstanceMode::Shared,
+        max_tenants: 50,
+        internal_endpoint: "http://localhost:8080".into(),
+        public_endpoint: "http://localhost:8080".into(),
+    };
+    InstanceStore::register(store, &change("instance.registered"), &instance).await.unwrap();
+    let mut ids = Vec::new();
+    for (sub, org, slug) in [("admin", "acme", "acme-home"), ("other", "umbrella", "umbrella-home")] {
+        let owner: OrgId = org.parse().unwrap();
+        let sighting = Sighting { sub: sub.parse().unwrap(), owner: owner.clone(), token_time: now, profile: None };
+        UserStore::sight(store, &change("user.created"), &sighting).await.unwrap();
+        let tenant = NewTenant {
+            id: SystemIds.tenant(now),
+            slug: slug.parse().unwrap(),
+            name: slug.into(),
+            owner,
+            creator: sub.parse().unwrap(),
+            region: "local".parse().unwrap(),
+        };
+        ids.push(TenantStore::create(store, &change("tenant.created"), &tenant).await.unwrap().id);
+    }
+    (ids[0], instance.id)
+}
+
+impl House {
+    async fn build() -> Self {
+        // Only the first of many houses installs it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(PlatformSqlite::open(&dir.path().join("platform.db"), Arc::new(SystemIds)).unwrap());
+        let (tenant, instance) = seed(&store).await;
+        let issuer = IssuerKeys::make();
+        let signers: BTreeMap<_, _> = ["admin", "cloud", "sim"]
+            .map(|name| {
+                let service = ServiceIdentity { module: name.into(), instance: "local".into() };
+                (name, Arc::new(ephemeral(service, clock(), &SystemIds).unwrap()))
+            })
+            .into();
+        for name in ["cloud", "sim"] {
+            let key = signers[name].public();
+            MeshKeyStore::register(&*store, &change("mesh.key.registered"), &key, None).await.unwrap();
+        }
+        let issuer_keys = Arc::new(KeySet::new(Fixed(issuer.public.clone()), Intervals::default()));
+        let platform_store: Arc<dyn PlatformStore> = store;
+        let stored = || StoredKeys::new(Arc::clone(&platform_store), signers["admin"].public());
+        let platform = Platform {
+            store: Arc::clone(&platform_store),
+            clock: clock(),
+            ids: Arc::new(SystemIds),
+            issuer: Issuer::new(ISSUER).unwrap(),
+            mesh_keys: Arc::new(KeySet::new(stored(), Intervals::default())),
+            own_key: signers["admin"].public(),
+            join_secrets: Arc::new([("cloud".to_owned(), "0123456789012345678901234567890123456789".into())].into()),
+            default_region: "local".parse().unwrap(),
+        };
+        let guard = |audience: &str, directory: Arc<dyn Directory>| {
+            let accepts = Accepts {
+                issuer: ISSUER.into(),
+                audience: "kombify".into(),
+                claims: ClaimNames { platform_organisation: PLATFORM_ORG.into(), ..ClaimNames::default() },
+                service_audience: audience.into(),
+            };
+            let mesh_keys = Arc::new(KeySet::new(stored(), Intervals::default()));
+            Guard {
+                verifier: Arc::new(Verifier::new(accepts, Arc::clone(&issuer_keys), mesh_keys, clock())),
+                directory,
+                limiter: Arc::new(RateLimiter::new(RateLimits::default(), clock())),
+                refusals: audit::queue(Scope::Doors, clock()).0,
+            }
+        };
+        let directory = Arc::new(WithRoles { platform: PlatformDirectory::new(platform.clone()), tenant });
+        let admin = module("admin");
+        let app = |module: &Module, guard, services: &[&str], routes: Routes| {
+            let (routes, _) = module.routes(services, routes).unwrap();
+            module.app(None, module.rooms(guard, services, routes))
+        };
+        let admin_app = app(
+            &admin,
+            guard("service:admin", directory),
+            &kombify_admin::SERVICES,
+            kombify_admin::routes(&platform),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut tasks = JoinSet::new();
+        let served = admin_app.clone();
+        tasks.spawn(async move { admin.serve(listener, served, CancellationToken::new()).await });
+        let peer = Peer::new("admin", &url, Arc::clone(&signers["cloud"])).unwrap();
+        let cloud_guard = guard("service:cloud", Arc::new(TokenOnly));
+        let cloud_app =
+            app(&module("cloud"), cloud_guard, &kombify_cloud::SERVICES, kombify_cloud::routes(peer));
+        Self { admin: admin_app, cloud: cloud_app, issuer, signers, tenant, instance, _tasks: tasks, _dir: dir }
+    }
+
+    /// The headers with which a kind of caller calls `module`.
+    fn credentials(&self, caller: &str, module: &str) -> Vec<(&'static str, String)> {
+        let user = |sub, org| self.issuer.token(sub, org, &json!({"user": {org: "example.com"}}));
+        let bearer = |token: String| ("authorization", format!("Bearer {token}"));
+        let service =
+            |name: &str| bearer(self.signers[name].token(&format!("service:{module}")).unwrap());
+        match caller {
+            "anonymous" => vec![],
+            "user" => vec![bearer(user("somebody", "nobodys"))],
+            "viewer" => vec![bearer(user("viewer", "elsewhere"))],
+            "member" => vec![bearer(user("member", "elsewhere"))],
+            "admin" => vec![bearer(user("admin", "acme"))],
+            "other-tenant" => vec![bearer(user("other", "umbrella"))],
+            "platform-admin" => {
+                let roles = json!({"kombisphere_admin": {PLATFORM_ORG: "example.com"}});
+                vec![bearer(self.issuer.token("root", PLATFORM_ORG, &roles))]
+            }
+            "service" => vec![service("cloud")],
+            "service+user" => vec![service("cloud"), ("x-kombify-user-token", user("admin", "acme"))],
+            "wrong-service" => vec![service("sim")],
+            "wrong-service+user" => {
+                let roles = json!({"kombisphere_admin": {PLATFORM_ORG: "example.com"}});
+                vec![service("sim"), ("x-kombify-user-token", self.issuer.token("root", PLATFORM_ORG, &roles))]
+            }
+            "two-credentials" => vec![bearer(user("admin", "acme")), bearer(user("admin", "acme"))],
+            other => panic!("{other} is no kind of caller"),
+        }
+    }
+
+    async fn call(&self, module: &str, method: &Method, caller: &str) -> String {
+        let input = method.descriptor.input();
+        let message = kombify_transcode::from_json(&input, sample(&method.path, self).to_string().as_bytes()).unwrap();
+        let message = message.encode_to_vec();
+        let mut frame = vec![0];
+        frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+        frame.extend(message);
+        let mut request = Request::post(&method.path).header("content-type", "application/grpc");
+        for (name, value) in self.credentials(caller, module) {
+            request = request.header(name, value);
+        }
+        let app = if module == "admin" { &self.admin } else { &self.cloud };
+        let body = Body::new(http_body_util::Full::from(frame));
+        let response = app.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        match kombify_mesh::status::failed(&response) {
+            None => "yes".to_owned(),
+            Some(status) => kombify_mesh::status::read(&status).code.as_str().to_owned(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_is_open_to_whom_its_contract_says_and_to_nobody_else() {
+    let mut picture = format!("{:<66}", "");
+    for caller in CALLERS {
+        let _ = write!(picture, " {caller:<19}");
+    }
+    picture = format!("{}\n", picture.trim_end());
+    for (module, services) in [("admin", &kombify_admin::SERVICES[..]), ("cloud", &kombify_cloud::SERVICES)] {
+        for method in kombify_contracts::methods() {
+            if !services.contains(&method.service.as_str()) {
+                continue;
+            }
+            let mut line = format!("{module:<6}{:<60}", method.path);
+            for caller in CALLERS {
+                let house = House::build().await;
+                let _ = write!(line, " {:<19}", house.call(module, method, caller).await);
+            }
+            let _ = writeln!(picture, "{}", line.trim_end());
+        }
+    }
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/authority_matrix.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(golden, &picture).unwrap();
+    }
+    let kept = std::fs::read_to_string(golden).unwrap_or_default();
+    assert!(kept == picture, "authority_matrix.txt is not what the rooms say:\n{picture}");
+}
+
+#[test]
+fn every_contract_is_in_the_matrix() {
+    for method in kombify_contracts::methods() {
+        let service = method.service.as_str();
+        assert!(
+            kombify_admin::SERVICES.contains(&service) || kombify_cloud::SERVICES.contains(&service),
+            "{} is served by nobody",
+            method.path
+        );
+    }
+}
