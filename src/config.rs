@@ -82,7 +82,10 @@ pub struct Keys {
 impl Default for Keys {
     fn default() -> Self {
         use kombify_mesh::identity::keys::{REFRESH_INTERVAL, UNKNOWN_KEY_INTERVAL};
-        Self { refresh_seconds: REFRESH_INTERVAL.as_secs(), unknown_key_seconds: UNKNOWN_KEY_INTERVAL.as_secs() }
+        Self {
+            refresh_seconds: REFRESH_INTERVAL.as_secs(),
+            unknown_key_seconds: UNKNOWN_KEY_INTERVAL.as_secs(),
+        }
     }
 }
 

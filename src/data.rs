@@ -34,10 +34,19 @@ impl Data {
     /// # Errors
     /// - if it cannot be made or written, or if another process has it.
     pub fn take(dir: &Path) -> Result<Self, Fault> {
-        let unusable =
-            |cause: std::io::Error| format!("{} cannot be written ({cause}): choose another directory with KOMBIFY__DATA", dir.display());
+        let unusable = |cause: std::io::Error| {
+            format!(
+                "{} cannot be written ({cause}): choose another directory with KOMBIFY__DATA",
+                dir.display()
+            )
+        };
         make_private_dir(dir).map_err(unusable)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(unusable)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join("lock"))
+            .map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(format!(
@@ -64,7 +73,10 @@ impl Data {
     /// # Errors
     /// - what the system says.
     pub fn write_endpoints(&self, endpoints: &Endpoints) -> Result<(), Fault> {
-        Ok(kombify_mesh::config::write_secret(&self.file("endpoints.json"), &serde_json::to_vec_pretty(endpoints)?)?)
+        Ok(kombify_mesh::config::write_secret(
+            &self.file("endpoints.json"),
+            &serde_json::to_vec_pretty(endpoints)?,
+        )?)
     }
 }
 

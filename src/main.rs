@@ -12,11 +12,11 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 
-/// The control plane of a SaaS for homelabs.
+/// The control plane of a `SaaS` for homelabs.
 #[derive(Parser)]
 #[command(name = "kombify", version, arg_required_else_help = true)]
 struct Cli {
-    /// A TOML file with the configuration; KOMBIFY__SECTION__KEY in the environment goes over it.
+    /// A TOML file with the configuration; `KOMBIFY__SECTION__KEY` in the environment goes over it.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]

@@ -1,6 +1,6 @@
 //! `kombify token <user>`: the whole sign-in for a shell, by a client library that is not the provider's own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use kombify_core::Clock as _;
 use kombify_mesh::system::SystemClock;
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata, CoreTokenResponse};
 use openidconnect::{
-    AuthorizationCode, ClientId, CsrfToken, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, RedirectUrl,
-    RefreshToken, Scope, TokenResponse as _,
+    AuthorizationCode, ClientId, CsrfToken, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge,
+    RedirectUrl, RefreshToken, Scope, TokenResponse as _,
 };
 use regex::Regex;
 use reqwest::redirect::Policy;
@@ -83,7 +83,7 @@ pub async fn token(config: &Config, user: &str) -> Result<String, Fault> {
     Ok(kept.access_token)
 }
 
-fn keep(file: &PathBuf, kept: &Kept) -> Result<(), Fault> {
+fn keep(file: &Path, kept: &Kept) -> Result<(), Fault> {
     Ok(kombify_mesh::config::write_secret(file, &serde_json::to_vec(kept)?)?)
 }
 
@@ -94,7 +94,9 @@ fn password(dir: &Path, user: &str) -> Result<SecretString, Fault> {
     }
     #[expect(clippy::disallowed_methods, reason = "a secret of this command alone, not configuration")]
     let given = std::env::var("KOMBIFY_PASSWORD");
-    given.map(Into::into).map_err(|_| format!("the password of {user} is not known: set KOMBIFY_PASSWORD").into())
+    given
+        .map(Into::into)
+        .map_err(|_| format!("the password of {user} is not known: set KOMBIFY_PASSWORD").into())
 }
 
 type Client = CoreClient<
@@ -114,7 +116,11 @@ struct Provider {
 
 impl Provider {
     async fn discover(issuer: &str) -> Result<Self, Fault> {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).cookie_store(true).build()?;
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(Policy::none())
+            .cookie_store(true)
+            .build()?;
         let metadata = CoreProviderMetadata::discover_async(IssuerUrl::new(issuer.to_owned())?, &http)
             .await
             .map_err(|cause| format!("{issuer} does not answer ({cause}): start the mesh with `make up`"))?;
@@ -132,12 +138,17 @@ impl Provider {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let (url, state, nonce) = self
             .client
-            .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
+            .authorize_url(
+                CoreAuthenticationFlow::AuthorizationCode,
+                CsrfToken::new_random,
+                Nonce::new_random,
+            )
             .add_scopes(["profile", "email", "offline_access"].map(|scope| Scope::new(scope.to_owned())))
             .set_pkce_challenge(challenge)
             .url();
         let redirected = self.walk(url, user, password).await?;
-        let parameter = |name: &str| redirected.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
+        let parameter =
+            |name: &str| redirected.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
         if parameter("state").as_deref() != Some(state.secret()) {
             return Err("the identity provider answered to another request".into());
         }
@@ -155,7 +166,8 @@ impl Provider {
         let mut response = self.http.get(url.clone()).send().await?;
         for _ in 0..MAX_STEPS {
             if response.status().is_redirection() {
-                let location = response.headers().get("location").ok_or("a redirect leads nowhere")?.to_str()?;
+                let location =
+                    response.headers().get("location").ok_or("a redirect leads nowhere")?.to_str()?;
                 url = url.join(location)?;
                 if url.as_str().starts_with(REDIRECT) {
                     return Ok(url);

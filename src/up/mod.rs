@@ -80,7 +80,7 @@ pub async fn up(config: Config) -> Result<(), Fault> {
     let seeded = seed::seed(&base, &data, &stores).await?;
 
     let mut process = Process { cancel: CancellationToken::new(), tasks: JoinSet::new() };
-    modules::start(&base, &data, stores, sockets, &mut process).await?;
+    modules::start(&base, &data, stores, sockets, &mut process)?;
     data.write_endpoints(&endpoints)?;
     welcome::ready(&endpoints).await?;
     welcome::print(&endpoints, data.dir(), &seeded);

@@ -71,7 +71,11 @@ impl Base {
             clock: self.clock(),
             ids: self.ids(),
             // The gateway and Cloud say for whom they speak; both are in this process.
-            trusted_proxies: if service == "gateway" { [].into() } else { [IpAddr::V4(Ipv4Addr::LOCALHOST)].into() },
+            trusted_proxies: if service == "gateway" {
+                [].into()
+            } else {
+                [IpAddr::V4(Ipv4Addr::LOCALHOST)].into()
+            },
             health,
         }
     }
@@ -142,8 +146,8 @@ impl Stores {
             issuer: base.endpoints.idp.clone(),
             audience: AUDIENCE.into(),
             access_token_lifetime: Duration::from_secs(base.config.idp.access_token_seconds),
-            refresh_token_lifetime: Duration::from_secs(30 * 24 * 3600),
-            session_lifetime: Duration::from_secs(12 * 3600),
+            refresh_token_lifetime: Duration::from_hours(720),
+            session_lifetime: Duration::from_hours(12),
             publish_ahead: Duration::from_secs(base.config.idp.publish_ahead_seconds),
             default_org: DEFAULT_ORGANISATION.into(),
             clients: vec![kombify_idp::Client {
@@ -189,7 +193,7 @@ impl KeySource for NoKeys {
 ///
 /// # Errors
 /// - if a module cannot be put together.
-pub async fn start(
+pub fn start(
     base: &Base,
     data: &Data,
     stores: Stores,
@@ -199,16 +203,29 @@ pub async fn start(
     let Sockets { gateway, admin, cloud, idp } = sockets;
     let issuer = Issuer::new(&base.endpoints.idp)?;
     let issuer_keys = Arc::new(KeySet::new(issuer.clone(), base.intervals()));
-    start_idp(base, data, stores.idp, idp, process)?;
+    start_idp(base, data, &stores.idp, idp, process)?;
     keep_fresh(&issuer_keys, process);
     let join_secret = join_secret(&data.file("join/cloud.secret"), &*base.ids)?;
     let join_secrets = BTreeMap::from([("cloud".to_owned(), join_secret.clone())]);
-    start_admin(base, data, stores.platform, (issuer, Arc::clone(&issuer_keys), join_secrets), admin, process)?;
+    start_admin(
+        base,
+        data,
+        stores.platform,
+        (issuer, Arc::clone(&issuer_keys), join_secrets),
+        admin,
+        process,
+    )?;
     start_cloud(base, data, (Arc::clone(&issuer_keys), join_secret), cloud, process)?;
     start_gateway(base, issuer_keys, gateway, process)
 }
 
-fn start_idp(base: &Base, data: &Data, idp: Idp, listener: TcpListener, process: &mut Process) -> Result<(), Fault> {
+fn start_idp(
+    base: &Base,
+    data: &Data,
+    idp: &Idp,
+    listener: TcpListener,
+    process: &mut Process,
+) -> Result<(), Fault> {
     let health = base.health().with_database(Arc::new(IdpCheck(idp.clone())), data.dir().to_owned());
     let module = base.module("idp", health);
     let (routes, reporter) = module.routes(&[], Routes::default())?;
@@ -228,7 +245,8 @@ fn start_admin(
 ) -> Result<(), Fault> {
     let own = ServiceIdentity { module: "admin".into(), instance: INSTANCE.into() };
     let signer = Signer::open(&data.file("keys/admin.pkcs8"), own, base.clock())?;
-    let health = base.health().with_database(Arc::new(PlatformCheck(Arc::clone(&store))), data.dir().to_owned());
+    let health =
+        base.health().with_database(Arc::new(PlatformCheck(Arc::clone(&store))), data.dir().to_owned());
     let store: Arc<dyn PlatformStore> = store;
     let stored = StoredKeys::new(Arc::clone(&store), signer.public());
     let platform = Platform {
@@ -250,7 +268,14 @@ fn start_admin(
     let verifier = base.verifier("admin", issuer_keys, Arc::clone(&platform.mesh_keys));
     let directory = Arc::new(PlatformDirectory::new(platform.clone()));
     let guard = base.guard(verifier, directory, refusals);
-    start_module(base, base.module("admin", health), guard, (&kombify_admin::SERVICES, kombify_admin::routes(&platform)), listener, process)
+    start_module(
+        base,
+        base.module("admin", health),
+        guard,
+        (&kombify_admin::SERVICES, kombify_admin::routes(&platform)),
+        listener,
+        process,
+    )
 }
 
 fn start_cloud(
@@ -274,7 +299,14 @@ fn start_cloud(
     });
     let guard = base.guard(base.verifier("cloud", issuer_keys, mesh_keys), Arc::new(TokenOnly), refusals);
     let module = base.module("cloud", base.health());
-    start_module(base, module, guard, (&kombify_cloud::SERVICES, kombify_cloud::routes(admin)), listener, process)
+    start_module(
+        base,
+        module,
+        guard,
+        (&kombify_cloud::SERVICES, kombify_cloud::routes(admin)),
+        listener,
+        process,
+    )
 }
 
 fn start_gateway(

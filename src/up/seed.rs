@@ -86,15 +86,19 @@ pub async fn seed(base: &Base, data: &Data, stores: &Stores) -> Result<Passwords
 fn make_passwords(base: &Base, data: &Data) -> Result<Passwords, Fault> {
     let mut made = passwords(data.dir())?;
     for person in &PEOPLE {
-        made.entry(person.login.to_owned()).or_insert_with(|| {
-            kombify_idp::readable_password(&*base.ids).expose_secret().to_owned()
-        });
+        made.entry(person.login.to_owned())
+            .or_insert_with(|| kombify_idp::readable_password(&*base.ids).expose_secret().to_owned());
     }
     kombify_mesh::config::write_secret(&passwords_file(data.dir()), &serde_json::to_vec_pretty(&made)?)?;
     Ok(made)
 }
 
-async fn seed_person(base: &Base, stores: &Stores, person: &Person, passwords: &Passwords) -> Result<(), Fault> {
+async fn seed_person(
+    base: &Base,
+    stores: &Stores,
+    person: &Person,
+    passwords: &Passwords,
+) -> Result<(), Fault> {
     let email = format!("{}@example.com", person.login);
     let user = SeedUser {
         login: person.login.to_owned(),

@@ -28,7 +28,11 @@ pub async fn ready(endpoints: &Endpoints) -> Result<(), Fault> {
                 break;
             }
             if tokio::time::Instant::now() > deadline {
-                return Err(format!("{module} did not become ready within {} s: see the log above", READY_TIMEOUT.as_secs()).into());
+                return Err(format!(
+                    "{module} did not become ready within {} s: see the log above",
+                    READY_TIMEOUT.as_secs()
+                )
+                .into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -28,8 +28,12 @@ fn breaches(floors: &BTreeMap<&str, u8>, uses: &[(String, String)]) -> Vec<Strin
     let wrong = |(who, what): &(String, String)| match (floors.get(who.as_str()), floors.get(what.as_str())) {
         (None, _) => Some(format!("{who} has no floor")),
         (_, None) => Some(format!("{what} has no floor")),
-        (Some(upper), Some(lower)) if lower >= upper => Some(format!("{who} uses {what}, which is not below it")),
-        (Some(&SERVICE_FLOOR), Some(&STORE_FLOOR)) => Some(format!("{who} is a service and uses the store {what}")),
+        (Some(upper), Some(lower)) if lower >= upper => {
+            Some(format!("{who} uses {what}, which is not below it"))
+        }
+        (Some(&SERVICE_FLOOR), Some(&STORE_FLOOR)) => {
+            Some(format!("{who} is a service and uses the store {what}"))
+        }
         (Some(_), Some(_)) => None,
     };
     uses.iter().filter_map(wrong).collect()
@@ -41,7 +45,10 @@ fn a_crate_uses_only_the_floors_below_its_own() {
     let floors = BTreeMap::from(FLOORS);
     let names: Vec<_> = metadata.packages.iter().map(|package| package.name.to_string()).collect();
     for name in &names {
-        assert!(floors.contains_key(name.as_str()), "{name} has no floor: give it one here and in ARCHITECTURE.md");
+        assert!(
+            floors.contains_key(name.as_str()),
+            "{name} has no floor: give it one here and in ARCHITECTURE.md"
+        );
     }
     assert_eq!(names.len(), FLOORS.len(), "a floor is named for a crate that is not there");
     let uses: Vec<_> = metadata
@@ -51,7 +58,9 @@ fn a_crate_uses_only_the_floors_below_its_own() {
             package
                 .dependencies
                 .iter()
-                .filter(|dependency| dependency.kind != DependencyKind::Development && names.contains(&dependency.name))
+                .filter(|dependency| {
+                    dependency.kind != DependencyKind::Development && names.contains(&dependency.name)
+                })
                 .map(|dependency| (package.name.to_string(), dependency.name.clone()))
         })
         .collect();

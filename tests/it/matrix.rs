@@ -20,8 +20,8 @@ use kombify_core::mesh_key::MeshKeyStore;
 use kombify_core::tenant::{NewTenant, TenantStore};
 use kombify_core::user::{Sighting, UserStore};
 use kombify_core::{
-    Change, Clock, Ids, InstanceId, Membership, Memberships, OrgId, PlatformStore, Result, ServiceIdentity, TenantId,
-    TenantRole, UserIdentity,
+    Change, Clock, Ids, InstanceId, Membership, Memberships, OrgId, PlatformStore, Result, ServiceIdentity,
+    TenantId, TenantRole, UserIdentity,
 };
 use kombify_mesh::audit::{self, Scope};
 use kombify_mesh::client::Peer;
@@ -92,9 +92,9 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         }),
         "/kombify.tenancy.v1.InstanceService/GetInstance"
         | "/kombify.tenancy.v1.InstanceService/DrainInstance"
-        | "/kombify.tenancy.v1.InstanceService/ActivateInstance" => json!({"id": instance}),
+        | "/kombify.tenancy.v1.InstanceService/ActivateInstance"
         // The instance has tenants: whoever may, is told that it cannot be removed.
-        "/kombify.tenancy.v1.InstanceService/RemoveInstance" => json!({"id": instance}),
+        | "/kombify.tenancy.v1.InstanceService/RemoveInstance" => json!({"id": instance}),
         "/kombify.tenancy.v1.OrganisationService/GetOrganisation" => json!({"id": "acme"}),
         "/kombify.tenancy.v1.OrganisationService/GrantPlan" => json!({
             "id": "acme", "grant": {"plan": "pro", "endTime": "2999-01-01T00:00:00Z", "reason": "test"},
@@ -103,7 +103,9 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         "/kombify.tenancy.v1.TenantService/GetTenant" => json!({"tenant": tenant}),
         // The user of the column "admin": to everybody else that user does not exist.
         "/kombify.users.v1.UserService/GetUser" => json!({"sub": "admin"}),
-        "/kombify.users.v1.UserService/UpdateUser" => json!({"sub": "admin", "update": {"displayName": "New"}}),
+        "/kombify.users.v1.UserService/UpdateUser" => {
+            json!({"sub": "admin", "update": {"displayName": "New"}})
+        }
         other => panic!("{other} has no sample: give it one"),
     }
 }
@@ -118,7 +120,8 @@ impl IssuerKeys {
     fn make() -> Self {
         let pair = Ed25519KeyPair::generate().unwrap();
         let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        let public = json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "test", "use": "sig", "alg": "EdDSA"});
+        let public =
+            json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "test", "use": "sig", "alg": "EdDSA"});
         Self { public, private: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()) }
     }
 
@@ -157,7 +160,8 @@ impl Directory for WithRoles {
             "member" => TenantRole::Member,
             _ => return Ok(standing),
         };
-        let memberships = Memberships::new(vec![Membership { tenant: self.tenant, slug: "acme-home".into(), role }]);
+        let memberships =
+            Memberships::new(vec![Membership { tenant: self.tenant, slug: "acme-home".into(), role }]);
         Ok(Standing { memberships, ..standing })
     }
 
@@ -213,7 +217,8 @@ async fn seed(store: &PlatformSqlite) -> (TenantId, InstanceId) {
     let mut ids = Vec::new();
     for (sub, org, slug) in [("admin", "acme", "acme-home"), ("other", "umbrella", "umbrella-home")] {
         let owner: OrgId = org.parse().unwrap();
-        let sighting = Sighting { sub: sub.parse().unwrap(), owner: owner.clone(), token_time: now, profile: None };
+        let sighting =
+            Sighting { sub: sub.parse().unwrap(), owner: owner.clone(), token_time: now, profile: None };
         UserStore::sight(store, &change("user.created"), &sighting).await.unwrap();
         let tenant = NewTenant {
             id: SystemIds.tenant(now),
@@ -233,7 +238,8 @@ impl House {
         // Only the first of many houses installs it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(PlatformSqlite::open(&dir.path().join("platform.db"), Arc::new(SystemIds)).unwrap());
+        let store =
+            Arc::new(PlatformSqlite::open(&dir.path().join("platform.db"), Arc::new(SystemIds)).unwrap());
         let (tenant, instance) = seed(&store).await;
         let issuer = IssuerKeys::make();
         let signers: BTreeMap<_, _> = ["admin", "cloud", "sim"]
@@ -256,7 +262,9 @@ impl House {
             issuer: Issuer::new(ISSUER).unwrap(),
             mesh_keys: Arc::new(KeySet::new(stored(), Intervals::default())),
             own_key: signers["admin"].public(),
-            join_secrets: Arc::new([("cloud".to_owned(), "0123456789012345678901234567890123456789".into())].into()),
+            join_secrets: Arc::new(
+                [("cloud".to_owned(), "0123456789012345678901234567890123456789".into())].into(),
+            ),
             default_region: "local".parse().unwrap(),
         };
         let guard = |audience: &str, directory: Arc<dyn Directory>| {
@@ -295,15 +303,23 @@ impl House {
         let cloud_guard = guard("service:cloud", Arc::new(TokenOnly));
         let cloud_app =
             app(&module("cloud"), cloud_guard, &kombify_cloud::SERVICES, kombify_cloud::routes(peer));
-        Self { admin: admin_app, cloud: cloud_app, issuer, signers, tenant, instance, _tasks: tasks, _dir: dir }
+        Self {
+            admin: admin_app,
+            cloud: cloud_app,
+            issuer,
+            signers,
+            tenant,
+            instance,
+            _tasks: tasks,
+            _dir: dir,
+        }
     }
 
     /// The headers with which a kind of caller calls `module`.
     fn credentials(&self, caller: &str, module: &str) -> Vec<(&'static str, String)> {
         let user = |sub, org| self.issuer.token(sub, org, &json!({"user": {org: "example.com"}}));
         let bearer = |token: String| ("authorization", format!("Bearer {token}"));
-        let service =
-            |name: &str| bearer(self.signers[name].token(&format!("service:{module}")).unwrap());
+        let service = |name: &str| bearer(self.signers[name].token(&format!("service:{module}")).unwrap());
         match caller {
             "anonymous" => vec![],
             "user" => vec![bearer(user("somebody", "nobodys"))],
@@ -320,7 +336,10 @@ impl House {
             "wrong-service" => vec![service("sim")],
             "wrong-service+user" => {
                 let roles = json!({"kombisphere_admin": {PLATFORM_ORG: "example.com"}});
-                vec![service("sim"), ("x-kombify-user-token", self.issuer.token("root", PLATFORM_ORG, &roles))]
+                vec![
+                    service("sim"),
+                    ("x-kombify-user-token", self.issuer.token("root", PLATFORM_ORG, &roles)),
+                ]
             }
             "two-credentials" => vec![bearer(user("admin", "acme")), bearer(user("admin", "acme"))],
             other => panic!("{other} is no kind of caller"),
@@ -329,7 +348,8 @@ impl House {
 
     async fn call(&self, module: &str, method: &Method, caller: &str) -> String {
         let input = method.descriptor.input();
-        let message = kombify_transcode::from_json(&input, sample(&method.path, self).to_string().as_bytes()).unwrap();
+        let message =
+            kombify_transcode::from_json(&input, sample(&method.path, self).to_string().as_bytes()).unwrap();
         let message = message.encode_to_vec();
         let mut frame = vec![0];
         frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());

@@ -217,10 +217,10 @@ impl Rules {
                 format!("must be from {least} to {most}"),
             )),
             (true, false) => {
-                wrong.push(Wrong::new(format!("*value < {least}"), format!("must be at least {least}")))
+                wrong.push(Wrong::new(format!("*value < {least}"), format!("must be at least {least}")));
             }
             (false, true) => {
-                wrong.push(Wrong::new(format!("*value > {most}"), format!("must be at most {most}")))
+                wrong.push(Wrong::new(format!("*value > {most}"), format!("must be at most {most}")));
             }
             (false, false) => {}
         }

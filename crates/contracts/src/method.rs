@@ -15,7 +15,7 @@ pub struct Method {
     pub path: String,
     /// The full name of its service, for example "kombify.users.v1.UserService".
     pub service: String,
-    /// Its own name, for example "GetUser".
+    /// Its own name, for example "`GetUser`".
     pub name: String,
     /// The module that answers for it, for example "admin"; empty where the contract names none.
     pub module: String,

@@ -298,6 +298,7 @@ impl TenantScope {
 mod tests {
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "a test of callers makes one")]
     fn member(role: TenantRole) -> (Caller, TenantId) {
         let tenant = "tenant_01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
         let membership = Membership { tenant, slug: "home".into(), role };

@@ -1,6 +1,7 @@
 //! What can go wrong, and the one table from a fault to the wire.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ pub const DOMAIN: &str = "kombify.io";
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, grpc $grpc:literal, http $http:literal;)*) => {
-        /// The code of an error: what a program decides by. It is the `reason` of the ErrorInfo, too.
+        /// The code of an error: what a program decides by. It is the `reason` of the `ErrorInfo`, too.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code {
             $($(#[$doc])* $name,)*
@@ -228,8 +229,8 @@ impl Error {
     }
 
     /// The thing of that kind and id is not there, or not for this caller.
-    pub fn not_found(kind: &'static str, id: impl ToString) -> Self {
-        Self::NotFound { kind, id: id.to_string() }
+    pub fn not_found(kind: &'static str, id: impl fmt::Display) -> Self {
+        Self::NotFound { kind, id: format!("{id}") }
     }
 
     /// Our fault; the cause goes to the log.
@@ -275,7 +276,9 @@ impl Error {
                 ("limit", limit.to_string()),
                 ("used", used.to_string()),
             ]),
-            Self::PayloadTooLarge { limit_bytes } => Details::pairs([("limitBytes", limit_bytes.to_string())]),
+            Self::PayloadTooLarge { limit_bytes } => {
+                Details::pairs([("limitBytes", limit_bytes.to_string())])
+            }
             Self::MethodNotAllowed { allow } => Details::pairs([("allow", allow.join(", "))]),
             Self::RateLimited { limit, .. } => Details::pairs([("limit", limit.to_string())]),
             Self::Remote(remote) => remote.details.clone(),
@@ -297,7 +300,9 @@ impl Error {
     /// When to try again, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                Some(*retry_after)
+            }
             Self::Remote(remote) => remote.retry_after,
             Self::AuthRequired
             | Self::AuthInvalid(_)

@@ -1,4 +1,4 @@
-//! The ids: UUIDv7 (RFC 9562) behind a prefix that says what it names.
+//! The ids: `UUIDv7` (RFC 9562) behind a prefix that says what it names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -102,7 +102,7 @@ pub trait Ids: Send + Sync + 'static {
     /// Fills `bytes` with randomness that nobody can guess.
     fn fill(&self, bytes: &mut [u8]);
 
-    /// A UUIDv7 of the moment `now`.
+    /// A `UUIDv7` of the moment `now`.
     fn uuid(&self, now: Timestamp) -> Uuid {
         let mut random = [0; 10];
         self.fill(&mut random);

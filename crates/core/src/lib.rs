@@ -21,7 +21,9 @@ pub mod tenant;
 pub mod user;
 pub mod wire;
 
-pub use caller::{Caller, Membership, Memberships, OrgId, ServiceIdentity, Sub, TenantRole, TenantScope, UserIdentity};
+pub use caller::{
+    Caller, Membership, Memberships, OrgId, ServiceIdentity, Sub, TenantRole, TenantScope, UserIdentity,
+};
 pub use change::{Actor, Change, Idempotency};
 pub use clock::Clock;
 pub use error::{Code, Error, Result};

@@ -28,5 +28,11 @@ pub trait OrganisationStore: Send + Sync + 'static {
     /// # Errors
     /// - [`crate::Error::NotFound`] if no user of it was ever seen.
     /// - [`crate::Error::Conflict`] if the idempotency key was used with another request.
-    async fn grant(&self, change: &Change, id: &OrgId, grant: PlanGrant, reason: &str) -> Result<Organisation>;
+    async fn grant(
+        &self,
+        change: &Change,
+        id: &OrgId,
+        grant: PlanGrant,
+        reason: &str,
+    ) -> Result<Organisation>;
 }

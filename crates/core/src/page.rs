@@ -58,7 +58,8 @@ impl Page {
         let limit = self.limit as usize;
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next_cursor = rows.last().filter(|_| more).map(|last| self.write(&position(last))).unwrap_or_default();
+        let next_cursor =
+            rows.last().filter(|_| more).map(|last| self.write(&position(last))).unwrap_or_default();
         Listed { items: rows, next_cursor, limit: self.limit }
     }
 
@@ -128,7 +129,9 @@ impl Etag {
     }
 
     fn mismatch() -> Error {
-        Error::PreconditionFailed("it was changed since: read it again, and send the etag that it has now".into())
+        Error::PreconditionFailed(
+            "it was changed since: read it again, and send the etag that it has now".into(),
+        )
     }
 }
 
@@ -175,7 +178,10 @@ mod tests {
         assert!(Etag::check(Etag::parse("").unwrap(), present).is_ok());
         assert!(Etag::check(Etag::parse("*").unwrap(), present).is_ok());
         assert!(Etag::check(Etag::parse("v3").unwrap(), present).is_ok());
-        assert_eq!(Etag::check(Etag::parse("v2").unwrap(), present).unwrap_err().code().as_str(), "PRECONDITION_FAILED");
+        assert_eq!(
+            Etag::check(Etag::parse("v2").unwrap(), present).unwrap_err().code().as_str(),
+            "PRECONDITION_FAILED"
+        );
         assert_eq!(Etag::parse("else").unwrap_err().code().as_str(), "PRECONDITION_FAILED");
     }
 }

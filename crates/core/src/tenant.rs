@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use crate::{
-    Change, Error, Etag, InstanceId, Listed, Memberships, OrgId, Page, PlanGrant, Result, Sub, TenantId, TenantScope,
+    Change, Error, Etag, InstanceId, Listed, Memberships, OrgId, Page, PlanGrant, Result, Sub, TenantId,
+    TenantScope,
 };
 
 /// The name of a tenant in URLs: unique for ever.
@@ -34,7 +35,8 @@ impl FromStr for Slug {
 
     fn from_str(text: &str) -> Result<Self> {
         #[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by a test")]
-        static SLUG: LazyLock<Regex> = LazyLock::new(|| Regex::new("^[a-z][a-z0-9-]{1,38}[a-z0-9]$").unwrap());
+        static SLUG: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new("^[a-z][a-z0-9-]{1,38}[a-z0-9]$").unwrap());
         // A slug never looks like an id, so that either can stand in a path.
         if SLUG.is_match(text) && text.parse::<TenantId>().is_err() {
             Ok(Self(text.to_owned()))

@@ -57,11 +57,15 @@ pub fn decide(access: &Access, caller: &Caller) -> Result<()> {
         Door::Unspecified => refused("the method has no door"),
         Door::User | Door::Tenant => match (caller.user(), caller.service()) {
             (Some(_), _) => Ok(()),
-            (None, Some(_)) => refused("this method is for users: send the user's token beside the service's"),
+            (None, Some(_)) => {
+                refused("this method is for users: send the user's token beside the service's")
+            }
             (None, None) => Err(Error::AuthRequired),
         },
         Door::Platform => match (caller.user(), caller.service()) {
-            (Some(user), None) if access.platform_roles.iter().any(|role| user.roles.contains(role)) => Ok(()),
+            (Some(user), None) if access.platform_roles.iter().any(|role| user.roles.contains(role)) => {
+                Ok(())
+            }
             (Some(_), None) => refused("this method is for the platform's own people"),
             (_, Some(_)) => refused("this method is for people who call themselves"),
             (None, None) => Err(Error::AuthRequired),
@@ -86,15 +90,24 @@ impl Enforce {
             let mut values = request.headers().get_all(name).iter();
             match (values.next(), values.next()) {
                 (None, _) => Ok(None),
-                (Some(value), None) => match value.to_str().ok().filter(|text| (1..=128).contains(&text.len())) {
-                    Some(text) => Ok(Some(text.to_owned())),
-                    None => Err(Error::invalid(name, "must be 1 to 128 visible characters")),
-                },
+                (Some(value), None) => {
+                    match value.to_str().ok().filter(|text| (1..=128).contains(&text.len())) {
+                        Some(text) => Ok(Some(text.to_owned())),
+                        None => Err(Error::invalid(name, "must be 1 to 128 visible characters")),
+                    }
+                }
                 (Some(_), Some(_)) => Err(Error::invalid(name, "must be given once")),
             }
         };
         let idempotency_key = if access.idempotency_key { header(IDEMPOTENCY_KEY)? } else { None };
-        Ok(Grant { caller, method, context, tenant: header(TENANT_ID)?, idempotency_key, time: self.clock.now() })
+        Ok(Grant {
+            caller,
+            method,
+            context,
+            tenant: header(TENANT_ID)?,
+            idempotency_key,
+            time: self.clock.now(),
+        })
     }
 }
 
@@ -153,7 +166,8 @@ impl<R> Opened<R> {
 pub fn open<R: prost::Message>(request: tonic::Request<R>) -> Result<Opened<R>> {
     let (_, mut extensions, message) = request.into_parts();
     let missing = || Error::internal("a request came past the access room");
-    let Grant { caller, method, context, tenant, idempotency_key, time } = extensions.remove().ok_or_else(missing)?;
+    let Grant { caller, method, context, tenant, idempotency_key, time } =
+        extensions.remove().ok_or_else(missing)?;
     let idempotency = idempotency_key.map(|key| {
         let digest = digest::digest(&digest::SHA256, &message.encode_to_vec());
         let mut bytes = [0; 32];
@@ -187,7 +201,9 @@ pub fn open_tenant<R: prost::Message + kombify_contracts::Request>(
         Some(ContractRole::Viewer) => TenantRole::Viewer,
         Some(ContractRole::Member) => TenantRole::Member,
         Some(ContractRole::Admin) => TenantRole::Admin,
-        Some(ContractRole::Unspecified) | None => return Err(Error::internal("a tenant's method without a role")),
+        Some(ContractRole::Unspecified) | None => {
+            return Err(Error::internal("a tenant's method without a role"));
+        }
     };
     let mut opened = open(request)?;
     let (field, header) = (opened.message.tenant(), opened.tenant_header.as_deref());
@@ -204,7 +220,12 @@ pub fn open_tenant<R: prost::Message + kombify_contracts::Request>(
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
         (None, None) => match memberships.only() {
             Some(only) => only.slug.clone(),
-            None => return Err(Error::invalid(TENANT_ID, "must name a tenant: you are not a member of exactly one")),
+            None => {
+                return Err(Error::invalid(
+                    TENANT_ID,
+                    "must name a tenant: you are not a member of exactly one",
+                ));
+            }
         },
     };
     let scope = opened.caller.enter(&named, needed)?;

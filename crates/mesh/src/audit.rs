@@ -92,7 +92,13 @@ impl RefusalWorker {
 }
 
 impl Refusals {
-    fn refusal(&self, path: &str, caller: &Caller, context: Context, response: &Response<Body>) -> Option<Refusal> {
+    fn refusal(
+        &self,
+        path: &str,
+        caller: &Caller,
+        context: Context,
+        response: &Response<Body>,
+    ) -> Option<Refusal> {
         let status = failed(response)?;
         let at_door = response.extensions().get::<RefusedAtDoor>().is_some();
         if !at_door && self.scope == Scope::Doors {

@@ -55,7 +55,11 @@ impl Peer {
     /// # Errors
     /// - [`Error::Invalid`] if `url` is none.
     pub fn new(module: &str, url: &str, signer: Arc<Signer>) -> Result<Self> {
-        Ok(Self { channel: connect(url)?, signer: Some(signer), audience: format!("service:{module}").into() })
+        Ok(Self {
+            channel: connect(url)?,
+            signer: Some(signer),
+            audience: format!("service:{module}").into(),
+        })
     }
 
     /// The same without a credential: for the methods that everybody may call.
@@ -79,7 +83,8 @@ impl Peer {
         }
         let context = Context::current();
         let timeout = context.as_ref().map_or(DEFAULT_TIMEOUT, |context| context.deadline.remaining());
-        let timeout = timeout.checked_sub(MARGIN).filter(|left| !left.is_zero()).ok_or(Error::DeadlineExceeded)?;
+        let timeout =
+            timeout.checked_sub(MARGIN).filter(|left| !left.is_zero()).ok_or(Error::DeadlineExceeded)?;
         set(HeaderName::from_static("grpc-timeout"), &format!("{}m", timeout.as_millis().max(1)), false)?;
         let Some(context) = context else { return Ok(()) };
         set(HeaderName::from_static(wire::REQUEST_ID), context.request_id.as_str(), false)?;

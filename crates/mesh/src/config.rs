@@ -48,7 +48,8 @@ pub fn write_secret(path: &Path, secret: &[u8]) -> std::io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(secret)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)
@@ -79,7 +80,12 @@ mod tests {
         }
         std::fs::write(&file, "port = 7").unwrap();
         assert_eq!(load::<Sample>(Some(&file)).unwrap().port, 7);
-        assert!(load::<Sample>(Some(Path::new("/nowhere/kombify.toml"))).unwrap_err().to_string().contains("nowhere"));
+        assert!(
+            load::<Sample>(Some(Path::new("/nowhere/kombify.toml")))
+                .unwrap_err()
+                .to_string()
+                .contains("nowhere")
+        );
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub struct Name {
 
 impl Name {
     fn address(&self, request: &Request<Body>) -> String {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+        let peer =
+            request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
         match peer {
             Some(peer) if self.trusted_proxies.contains(&peer) => {
                 forwarded_for(request.headers(), &self.trusted_proxies).unwrap_or_else(|| peer.to_string())
@@ -63,7 +64,8 @@ fn forwarded_for(headers: &HeaderMap, trusted: &[std::net::IpAddr]) -> Option<St
 
 impl Room for Name {
     async fn pass(&self, mut request: Request<Body>, inner: impl Inner) -> Response<Body> {
-        let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+        let given =
+            request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
         let id: RequestId = given.unwrap_or_else(|| self.ids.request(self.clock.now()));
         let traceparent = request.headers().get(TRACEPARENT).and_then(|header| header.to_str().ok());
         let trace = TraceContext::continue_from(traceparent, &*self.ids);
@@ -106,7 +108,8 @@ impl Room for Tell {
             let response = forward(inner, request).await;
             let elapsed = begun.elapsed();
             let rpc = response.extensions().get::<RpcPath>().map_or("", |rpc| rpc.0);
-            let status = if is_grpc { grpc_status(&response) } else { response.status().as_u16().to_string() };
+            let status =
+                if is_grpc { grpc_status(&response) } else { response.status().as_u16().to_string() };
             let user = response.extensions().get::<LoggedCaller>().map_or("", |caller| caller.0.as_str());
             let millis = elapsed.as_secs_f64() * 1000.0;
             tracing::info!(method = %verb, path, rpc, status, userId = user, durationMs = millis, "request");
@@ -116,7 +119,8 @@ impl Room for Tell {
                 ("status", status),
             ];
             metrics::counter!("kombify_requests_total", &labels).increment(1);
-            metrics::histogram!("kombify_request_duration_seconds", &labels[..2]).record(elapsed.as_secs_f64());
+            metrics::histogram!("kombify_request_duration_seconds", &labels[..2])
+                .record(elapsed.as_secs_f64());
             response
         }
         .instrument(span)
@@ -126,7 +130,9 @@ impl Room for Tell {
 
 /// Whether a message is gRPC, by its content type.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn grpc_status(response: &Response<Body>) -> String {

@@ -115,7 +115,8 @@ impl Health {
             None => None,
             Some(database) => Some(matches!(timeout(CHECK_TIMEOUT, database.check()).await, Ok(Ok(())))),
         };
-        let storage = self.storage.as_ref().map(|dir| free_bytes(dir).is_some_and(|free| free >= MIN_FREE_BYTES));
+        let storage =
+            self.storage.as_ref().map(|dir| free_bytes(dir).is_some_and(|free| free >= MIN_FREE_BYTES));
         let memory = free_memory_percent().is_none_or(|percent| percent >= MIN_FREE_MEMORY_PERCENT);
         let status = match (database, storage, memory) {
             (Some(false), ..) => HealthStatus::Unhealthy,
@@ -146,7 +147,8 @@ impl Health {
     /// Lets the gRPC health status of `services` follow the checks, until cancelled.
     pub async fn follow(&self, reporter: HealthReporter, services: Vec<String>, cancel: CancellationToken) {
         loop {
-            let status = if self.is_ready().await { ServingStatus::Serving } else { ServingStatus::NotServing };
+            let status =
+                if self.is_ready().await { ServingStatus::Serving } else { ServingStatus::NotServing };
             for service in services.iter().map(String::as_str).chain([""]) {
                 reporter.set_service_status(service, status).await;
             }

@@ -21,7 +21,12 @@ use crate::status::to_fault;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Registers the key of `signer` at Admin, again and again until Admin takes it or `cancel` is called.
-pub async fn register(admin: Peer, signer: Arc<Signer>, join_secret: SecretString, cancel: CancellationToken) {
+pub async fn register(
+    admin: Peer,
+    signer: Arc<Signer>,
+    join_secret: SecretString,
+    cancel: CancellationToken,
+) {
     loop {
         match try_register(admin.clone(), &signer, &join_secret).await {
             Ok(()) => {

@@ -111,7 +111,8 @@ impl RateLimiter {
         if windows.len() >= MAX_COUNTED && !windows.contains_key(&key) {
             windows.retain(|_, window| now - window.begins < WINDOW_SECONDS);
             if windows.len() >= MAX_COUNTED
-                && let Some(oldest) = windows.iter().min_by_key(|(_, window)| window.begins).map(|(key, _)| key.clone())
+                && let Some(oldest) =
+                    windows.iter().min_by_key(|(_, window)| window.begins).map(|(key, _)| key.clone())
             {
                 windows.remove(&oldest);
             }
@@ -126,7 +127,12 @@ impl RateLimiter {
             window.count += 1;
         }
         let reset = u64::try_from(window.begins + WINDOW_SECONDS - now).unwrap_or(1);
-        Counted { limit, remaining: limit - window.count.min(limit), reset: Duration::from_secs(reset), allowed }
+        Counted {
+            limit,
+            remaining: limit - window.count.min(limit),
+            reset: Duration::from_secs(reset),
+            allowed,
+        }
     }
 }
 

@@ -231,8 +231,9 @@ impl Module {
                 request.extensions_mut().insert(ConnectInfo(peer));
                 app.clone().oneshot(request)
             });
-            let connection =
-                builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+            let connection = builder
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+                .into_owned();
             let connection = graceful.watch(connection);
             connections.spawn(async move {
                 if let Err(cause) = connection.await {
@@ -243,7 +244,8 @@ impl Module {
         }
         self.health.drain();
         drop(listener);
-        let drained = tokio::time::timeout(Duration::from_secs(self.config.drain_timeout_seconds), graceful.shutdown());
+        let drained =
+            tokio::time::timeout(Duration::from_secs(self.config.drain_timeout_seconds), graceful.shutdown());
         if drained.await.is_err() {
             tracing::warn!(service = self.service, "requests were cut off: they did not end in time");
         }

@@ -22,7 +22,8 @@ pub fn from_fault(fault: &Error) -> Status {
     }
     let code = fault.code();
     let Details { fields, pairs } = fault.details();
-    let mut details = ErrorDetails::with_error_info(code.as_str(), DOMAIN, pairs.into_iter().collect::<HashMap<_, _>>());
+    let mut details =
+        ErrorDetails::with_error_info(code.as_str(), DOMAIN, pairs.into_iter().collect::<HashMap<_, _>>());
     for (path, message) in fields {
         details.add_bad_request_violation(path, message);
     }
@@ -71,12 +72,20 @@ pub fn read(status: &Status) -> Remote {
         .unwrap_or_else(|| Code::from_grpc(i32::from(status.code())));
     let fields = details
         .bad_request()
-        .map(|bad| bad.field_violations.iter().map(|field| (field.field.clone(), field.description.clone())).collect())
+        .map(|bad| {
+            bad.field_violations
+                .iter()
+                .map(|field| (field.field.clone(), field.description.clone()))
+                .collect()
+        })
         .unwrap_or_default();
-    let pairs: BTreeMap<_, _> = info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default();
+    let pairs: BTreeMap<_, _> =
+        info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default();
     let message = match (info, code) {
         (None, Code::InternalError) => "internal error".to_owned(),
-        (None, Code::NotImplemented) if status.message().is_empty() => "the method is not served here".to_owned(),
+        (None, Code::NotImplemented) if status.message().is_empty() => {
+            "the method is not served here".to_owned()
+        }
         _ => status.message().to_owned(),
     };
     let retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
@@ -89,7 +98,6 @@ pub trait OrStatus<T> {
     ///
     /// # Errors
     /// - the fault, as [`from_fault`] says it.
-    #[expect(clippy::result_large_err, reason = "tonic's methods answer with a Status")]
     fn or_status(self) -> Result<T, Status>;
 }
 
@@ -133,7 +141,9 @@ impl Complete {
         let completed = Status::with_error_details(completed.code(), completed.message(), details);
         let envelope = Envelope::of(&fault, request_id, self.clock.now());
         let mut response: Response<Body> = completed.into_http();
-        for name in ["grpc-status", "grpc-message", "grpc-status-details-bin", "content-type", "content-length"] {
+        for name in
+            ["grpc-status", "grpc-message", "grpc-status-details-bin", "content-type", "content-length"]
+        {
             headers.remove(name);
         }
         for (name, value) in extra_headers(&fault, &envelope) {
@@ -185,7 +195,8 @@ impl Room for Complete {
             None => response,
             Some(status) => {
                 let (parts, _) = response.into_parts();
-                let mut completed = self.complete(id.as_ref().map_or("", RequestId::as_str), &status, parts.headers);
+                let mut completed =
+                    self.complete(id.as_ref().map_or("", RequestId::as_str), &status, parts.headers);
                 *completed.extensions_mut() = parts.extensions;
                 completed
             }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
@@ -20,7 +20,10 @@ const DURATION_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 /// Starts logging to the standard error, once in a process. `filter` is what `RUST_LOG` takes, for example "info".
 pub fn start_logs(filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt::layer().event_format(JsonLine).with_writer(std::io::stderr).with_filter(filter);
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(JsonLine)
+        .with_writer(std::io::stderr)
+        .with_filter(filter);
     let _ = tracing_subscriber::registry().with(SpanFields).with(lines).try_init(); // A second start changes nothing.
 }
 
@@ -38,7 +41,12 @@ struct Fields(BTreeMap<&'static str, Value>);
 struct SpanFields;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanFields {
-    fn on_new_span(&self, attributes: &tracing::span::Attributes<'_>, id: &tracing::Id, context: Context<'_, S>) {
+    fn on_new_span(
+        &self,
+        attributes: &tracing::span::Attributes<'_>,
+        id: &tracing::Id,
+        context: Context<'_, S>,
+    ) {
         let mut collected = Collect::default();
         attributes.record(&mut collected);
         if let Some(span) = context.span(id) {
@@ -84,24 +92,31 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut line = Map::new();
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         #[expect(clippy::disallowed_methods, reason = "a log line is of the moment when it is written")]
-        let now = jiff::Timestamp::now();
-        line.insert("timestamp".into(), now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string().into());
-        line.insert("level".into(), event.metadata().level().as_str().to_ascii_lowercase().into());
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
         let mut said = Collect::default();
         event.record(&mut said);
-        line.insert("message".into(), said.0.remove("message").unwrap_or_default());
-        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+        let mut known = BTreeMap::new();
+        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             if let Some(fields) = span.extensions().get::<Fields>() {
-                line.extend(fields.0.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+                known.extend(fields.0.clone());
             }
         }
-        line.extend(said.0.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        if !line.contains_key("service") {
-            line.insert("service".into(), "kombify".into());
+        let message = said.0.remove("message").unwrap_or_default();
+        known.append(&mut said.0);
+        let service = known.remove("service").unwrap_or_else(|| "kombify".into());
+        let level = event.metadata().level().as_str().to_ascii_lowercase();
+        let first =
+            [("timestamp", now.into()), ("level", level.into()), ("message", message), ("service", service)];
+        for (index, (name, value)) in first.into_iter().chain(known).enumerate() {
+            write!(writer, "{}{}:{value}", if index == 0 { "{" } else { "," }, Value::from(name))?;
         }
-        writeln!(writer, "{}", Value::Object(line))
+        writeln!(writer, "}}")
     }
 }

@@ -1,6 +1,8 @@
 //! `WhoAmI`: what a service makes of its caller. Every module serves it.
 
-use kombify_contracts::kombify::identity::v1::identity_service_server::{IdentityService, IdentityServiceServer};
+use kombify_contracts::kombify::identity::v1::identity_service_server::{
+    IdentityService, IdentityServiceServer,
+};
 use kombify_contracts::kombify::identity::v1::{Identity, TenantMembership, WhoAmIRequest, WhoAmIResponse};
 use kombify_core::{Result, TenantRole};
 use tonic::{Request, Response, Status};
@@ -27,7 +29,8 @@ impl IdentityService for WhoAmI {
 
 fn identify<R>(opened: &Opened<R>) -> Result<Identity> {
     let (caller, user) = (&opened.caller, opened.user()?);
-    let tenant = opened.tenant_header.as_ref().map(|tenant| caller.enter(tenant, TenantRole::Viewer)).transpose()?;
+    let tenant =
+        opened.tenant_header.as_ref().map(|tenant| caller.enter(tenant, TenantRole::Viewer)).transpose()?;
     let memberships = caller.memberships().iter().map(|membership| TenantMembership {
         tenant_id: membership.tenant.to_string(),
         slug: membership.slug.clone(),

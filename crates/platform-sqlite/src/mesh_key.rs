@@ -22,7 +22,7 @@ impl MeshKeyStore for PlatformSqlite {
             match (find(write.transaction, &key.service)?, replaces) {
                 (Some(present), _) if present == key => return Ok(key),
                 (None, None) => make_room(write)?,
-                (Some(present), Some(replaced)) if present.kid == replaced => {}
+                (Some(present), Some(old)) if present.kid == old => {}
                 (Some(_), _) | (None, Some(_)) => {
                     let text = format!("{} has another key: prove that this one replaces it", key.service);
                     return Err(Error::Conflict(text));

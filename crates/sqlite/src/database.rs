@@ -203,12 +203,12 @@ mod tests {
         let (release, held) = mpsc::channel();
         let database = database.clone();
         racers.spawn(async move {
-            let hold = move |transaction: &Transaction<'_>| {
+            let wait = move |transaction: &Transaction<'_>| {
                 add(transaction, "held")?;
                 began.send(()).unwrap();
                 held.recv().map_err(Error::internal)
             };
-            database.write("held", hold).await
+            database.write("held", wait).await
         });
         running.await.unwrap();
         release

@@ -1,6 +1,7 @@
 //! What is wrong with a request, field by field.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use kombify_core::{Error, Result};
 
@@ -61,14 +62,14 @@ impl JsonPath {
     /// Goes one step down, to a value of a list.
     pub(crate) fn enter_index(&mut self, index: usize) -> usize {
         let mark = self.0.len();
-        self.0.push_str(&format!("[{index}]"));
+        let _ = write!(self.0, "[{index}]"); // Writing to a String never fails.
         mark
     }
 
     /// Goes one step down, to a value of a map.
     pub(crate) fn enter_key(&mut self, key: &str) -> usize {
         let mark = self.0.len();
-        self.0.push_str(&format!("[{}]", serde_json::Value::String(cut(key, KEY_MAX_CHARS))));
+        let _ = write!(self.0, "[{}]", serde_json::Value::String(cut(key, KEY_MAX_CHARS)));
         mark
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use kombify_contracts::kombify::audit::v1::audit_service_server::AuditService;
 use kombify_contracts::kombify::audit::v1::{
-    ListEventsRequest, ListEventsResponse, Refusal as RefusalMessage, ReportRefusalsRequest, ReportRefusalsResponse,
+    ListEventsRequest, ListEventsResponse, Refusal as RefusalMessage, ReportRefusalsRequest,
+    ReportRefusalsResponse,
 };
 use kombify_core::audit::{AuditFilter, AuditStore, Outcome, Refusal};
 use kombify_core::{Actor, Error, Page, PlatformStore, Result, ServiceIdentity};
@@ -25,7 +26,8 @@ impl Audit {
     }
 
     async fn list(&self, opened: Opened<ListEventsRequest>) -> Result<ListEventsResponse> {
-        let ListEventsRequest { limit, cursor, action, sub, tenant_id, outcome, start_time, end_time } = opened.message;
+        let ListEventsRequest { limit, cursor, action, sub, tenant_id, outcome, start_time, end_time } =
+            opened.message;
         let filter = AuditFilter {
             sub: if sub.is_empty() { None } else { Some(sub.parse()?) },
             tenant: if tenant_id.is_empty() { None } else { Some(tenant_id.parse()?) },
@@ -37,7 +39,10 @@ impl Audit {
         let page = Page::parse(limit, &cursor, &format!("audit {filter:?}"))?;
         let listed = AuditStore::read(&*self.store, &opened.change, &filter, &page).await?;
         let meta = convert::meta(&listed);
-        Ok(ListEventsResponse { data: listed.items.into_iter().map(convert::audit_event).collect(), meta: Some(meta) })
+        Ok(ListEventsResponse {
+            data: listed.items.into_iter().map(convert::audit_event).collect(),
+            meta: Some(meta),
+        })
     }
 
     async fn report(&self, opened: Opened<ReportRefusalsRequest>) -> Result<()> {
@@ -75,7 +80,10 @@ fn read(index: usize, refusal: RefusalMessage, reporter: &ServiceIdentity) -> Re
 
 #[tonic::async_trait]
 impl AuditService for Audit {
-    async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
         Ok(Response::new(self.list(open(request).or_status()?).await.or_status()?))
     }
 

@@ -24,7 +24,7 @@ impl PlatformDirectory {
     async fn sight(&self, user: &UserIdentity, known: Option<User>) -> Result<User> {
         let now = self.0.clock.now();
         // The mirror is only a cache: an issuer that is away for a moment keeps nobody out.
-        let profile = self.0.issuer.userinfo(user.sub.as_str()).await.unwrap_or(None);
+        let profile = self.0.issuer.userinfo(user.sub.as_str()).await;
         if profile.is_none()
             && let Some(known) = known
             && known.owner == user.owner
@@ -33,16 +33,26 @@ impl PlatformDirectory {
         }
         let context = Context::current();
         let change = Change {
-            actor: Actor { sub: Some(user.sub.clone()), service: None, impersonator: user.impersonator.clone() },
+            actor: Actor {
+                sub: Some(user.sub.clone()),
+                service: None,
+                impersonator: user.impersonator.clone(),
+            },
             action: "user.created",
-            request_id: context.as_ref().map_or_else(|| self.0.ids.request(now), |context| context.request_id.clone()),
+            request_id: context
+                .as_ref()
+                .map_or_else(|| self.0.ids.request(now), |context| context.request_id.clone()),
             idempotency: None,
             ip: context.as_ref().map(|context| context.ip.clone()).unwrap_or_default(),
             user_agent: context.map(|context| context.user_agent).unwrap_or_default(),
             time: now,
         };
-        let sighting =
-            Sighting { sub: user.sub.clone(), owner: user.owner.clone(), token_time: user.issued_at, profile };
+        let sighting = Sighting {
+            sub: user.sub.clone(),
+            owner: user.owner.clone(),
+            token_time: user.issued_at,
+            profile,
+        };
         UserStore::sight(&*self.0.store, &change, &sighting).await
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use kombify_contracts::kombify::tenancy::v1::instance_service_server::InstanceService;
 use kombify_contracts::kombify::tenancy::v1::{
-    ActivateInstanceRequest, ActivateInstanceResponse, DrainInstanceRequest, DrainInstanceResponse, GetInstanceRequest,
-    GetInstanceResponse, Instance as InstanceMessage, ListInstancesRequest, ListInstancesResponse,
-    RegisterInstanceRequest, RegisterInstanceResponse, RemoveInstanceRequest, RemoveInstanceResponse,
+    ActivateInstanceRequest, ActivateInstanceResponse, DrainInstanceRequest, DrainInstanceResponse,
+    GetInstanceRequest, GetInstanceResponse, Instance as InstanceMessage, ListInstancesRequest,
+    ListInstancesResponse, RegisterInstanceRequest, RegisterInstanceResponse, RemoveInstanceRequest,
+    RemoveInstanceResponse,
 };
 use kombify_core::instance::{InstanceMode, InstanceStatus, InstanceStore, NewInstance};
 use kombify_core::tenant::Region;
@@ -69,11 +70,21 @@ impl Instances {
         let status = if status.is_empty() { None } else { Some(status.parse()?) };
         let listed = InstanceStore::list(&*self.store, status, &page).await?;
         let meta = convert::meta(&listed);
-        Ok(ListInstancesResponse { data: listed.items.into_iter().map(convert::instance).collect(), meta: Some(meta) })
+        Ok(ListInstancesResponse {
+            data: listed.items.into_iter().map(convert::instance).collect(),
+            meta: Some(meta),
+        })
     }
 
-    async fn set_status(&self, change: &Change, id: &str, etag: &str, to: InstanceStatus) -> Result<InstanceMessage> {
-        let instance = InstanceStore::set_status(&*self.store, change, id.parse()?, Etag::parse(etag)?, to).await?;
+    async fn set_status(
+        &self,
+        change: &Change,
+        id: &str,
+        etag: &str,
+        to: InstanceStatus,
+    ) -> Result<InstanceMessage> {
+        let instance =
+            InstanceStore::set_status(&*self.store, change, id.parse()?, Etag::parse(etag)?, to).await?;
         tracing::info!(instance.id = %instance.id, instance.status = %instance.status, "instance status set");
         Ok(convert::instance(instance))
     }
@@ -118,7 +129,8 @@ impl InstanceService for Instances {
     ) -> Result<Response<DrainInstanceResponse>, Status> {
         let opened = open(request).or_status()?;
         let DrainInstanceRequest { id, etag } = &opened.message;
-        let instance = self.set_status(&opened.change, id, etag, InstanceStatus::Draining).await.or_status()?;
+        let instance =
+            self.set_status(&opened.change, id, etag, InstanceStatus::Draining).await.or_status()?;
         Ok(Response::new(DrainInstanceResponse { data: Some(instance) }))
     }
 

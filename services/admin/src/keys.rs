@@ -74,7 +74,9 @@ impl Keys {
         let replaces = match &present {
             Some(present) if present.public_key != request.public_key => {
                 if !proof_holds(&present.public_key, &request.replace_proof, &service, &request.public_key) {
-                    return Err(Error::AuthInvalid("another key is registered, and it did not sign the replacement"));
+                    return Err(Error::AuthInvalid(
+                        "another key is registered, and it did not sign the replacement",
+                    ));
                 }
                 Some(present.kid.as_str())
             }
@@ -113,7 +115,10 @@ impl KeyService for Keys {
         Ok(Response::new(RegisterKeyResponse { data: Some(message(key)) }))
     }
 
-    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
+    async fn list_keys(
+        &self,
+        request: Request<ListKeysRequest>,
+    ) -> Result<Response<ListKeysResponse>, Status> {
         let _: Opened<ListKeysRequest> = open(request).or_status()?;
         let keys = self.stored.all().await.or_status()?;
         Ok(Response::new(ListKeysResponse { data: keys.into_iter().map(message).collect() }))

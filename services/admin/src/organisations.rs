@@ -59,7 +59,10 @@ impl OrganisationService for Organisations {
         Ok(Response::new(GetOrganisationResponse { data: Some(organisation) }))
     }
 
-    async fn grant_plan(&self, request: Request<GrantPlanRequest>) -> Result<Response<GrantPlanResponse>, Status> {
+    async fn grant_plan(
+        &self,
+        request: Request<GrantPlanRequest>,
+    ) -> Result<Response<GrantPlanResponse>, Status> {
         let organisation = self.grant(open(request).or_status()?).await.or_status()?;
         Ok(Response::new(GrantPlanResponse { data: Some(organisation) }))
     }

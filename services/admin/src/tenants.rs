@@ -57,7 +57,8 @@ impl Tenants {
 
     async fn list(&self, opened: Opened<ListTenantsRequest>) -> Result<ListTenantsResponse> {
         let member = &opened.user()?.sub;
-        let page = Page::parse(opened.message.limit, &opened.message.cursor, &format!("tenants of {member}"))?;
+        let page =
+            Page::parse(opened.message.limit, &opened.message.cursor, &format!("tenants of {member}"))?;
         let listed = TenantStore::list_of(&*self.store, member, &page).await?;
         let meta = convert::meta(&listed);
         Ok(ListTenantsResponse { data: self.messages(listed), meta: Some(meta) })
@@ -88,7 +89,10 @@ impl TenantService for Tenants {
         Ok(Response::new(CreateTenantResponse { data: Some(tenant) }))
     }
 
-    async fn get_tenant(&self, request: Request<GetTenantRequest>) -> Result<Response<GetTenantResponse>, Status> {
+    async fn get_tenant(
+        &self,
+        request: Request<GetTenantRequest>,
+    ) -> Result<Response<GetTenantResponse>, Status> {
         let (scope, _) = open_tenant(request).or_status()?;
         let tenant = self.get(scope).await.or_status()?;
         Ok(Response::new(GetTenantResponse { data: Some(tenant) }))

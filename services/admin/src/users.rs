@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use kombify_contracts::kombify::users::v1::user_service_server::UserService;
 use kombify_contracts::kombify::users::v1::{
-    GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse, UpdateUserRequest, UpdateUserResponse,
-    User as UserMessage, UserUpdate,
+    GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse, UpdateUserRequest,
+    UpdateUserResponse, User as UserMessage, UserUpdate,
 };
 use kombify_core::user::{Theme, UserFilter, UserPatch, UserStore};
 use kombify_core::{Clock, Error, Etag, Page, PlatformStore, Result, Sub};
@@ -29,7 +29,8 @@ impl Users {
 
     async fn get(&self, opened: Opened<GetUserRequest>) -> Result<UserMessage> {
         let sub = own(&opened, &opened.message.sub)?;
-        let user = UserStore::find(&*self.store, &sub).await?.ok_or_else(|| Error::not_found("user", &sub))?;
+        let user =
+            UserStore::find(&*self.store, &sub).await?.ok_or_else(|| Error::not_found("user", &sub))?;
         Ok(convert::user(user, self.clock.now()))
     }
 
@@ -63,7 +64,10 @@ fn patch(update: UserUpdate) -> Result<UserPatch> {
     let preferences = preferences.unwrap_or_default();
     if let Some(zone) = preferences.timezone.as_deref().filter(|zone| !zone.is_empty()) {
         TimeZone::get(zone).map_err(|_| {
-            Error::invalid("update.preferences.timezone", "must be a zone of the IANA database, for example Europe/Zurich")
+            Error::invalid(
+                "update.preferences.timezone",
+                "must be a zone of the IANA database, for example Europe/Zurich",
+            )
         })?;
     }
     Ok(UserPatch {
@@ -83,12 +87,18 @@ impl UserService for Users {
         Ok(Response::new(GetUserResponse { data: Some(user) }))
     }
 
-    async fn update_user(&self, request: Request<UpdateUserRequest>) -> Result<Response<UpdateUserResponse>, Status> {
+    async fn update_user(
+        &self,
+        request: Request<UpdateUserRequest>,
+    ) -> Result<Response<UpdateUserResponse>, Status> {
         let user = self.update(open(request).or_status()?).await.or_status()?;
         Ok(Response::new(UpdateUserResponse { data: Some(user) }))
     }
 
-    async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
+    async fn list_users(
+        &self,
+        request: Request<ListUsersRequest>,
+    ) -> Result<Response<ListUsersResponse>, Status> {
         Ok(Response::new(self.list(open(request).or_status()?).await.or_status()?))
     }
 }

@@ -40,7 +40,10 @@ impl Profile {
 
 #[tonic::async_trait]
 impl ProfileService for Profile {
-    async fn get_profile(&self, request: Request<GetProfileRequest>) -> Result<Response<GetProfileResponse>, Status> {
+    async fn get_profile(
+        &self,
+        request: Request<GetProfileRequest>,
+    ) -> Result<Response<GetProfileResponse>, Status> {
         let data = self.get(open(request).or_status()?).await.or_status()?;
         Ok(Response::new(GetProfileResponse { data }))
     }

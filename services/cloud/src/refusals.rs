@@ -1,7 +1,9 @@
 //! The refusals of Cloud's own doors: Cloud has no store, so Admin's log keeps them.
 
 use kombify_contracts::kombify::audit::v1::audit_service_client::AuditServiceClient;
-use kombify_contracts::kombify::audit::v1::{Actor as ActorMessage, Refusal as RefusalMessage, ReportRefusalsRequest};
+use kombify_contracts::kombify::audit::v1::{
+    Actor as ActorMessage, Refusal as RefusalMessage, ReportRefusalsRequest,
+};
 use kombify_core::audit::Refusal;
 use kombify_core::{Actor, Result};
 use kombify_mesh::client::Peer;
@@ -22,7 +24,10 @@ fn message(refusal: Refusal) -> RefusalMessage {
     let Actor { sub, service, impersonator } = actor;
     let text = |value: Option<String>| value.unwrap_or_default();
     RefusalMessage {
-        create_time: Some(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }),
+        create_time: Some(prost_types::Timestamp {
+            seconds: time.as_second(),
+            nanos: time.subsec_nanosecond(),
+        }),
         actor: Some(ActorMessage {
             sub: text(sub.map(|sub| sub.to_string())),
             service: text(service.map(|service| service.to_string())),

@@ -36,8 +36,8 @@ impl Cors {
 impl Room for Cors {
     async fn pass(&self, request: Request<Body>, inner: impl Inner) -> Response<Body> {
         let origin = self.allowed(&request);
-        let preflight =
-            request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let preflight = request.method() == Method::OPTIONS
+            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         let mut response = if preflight {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -50,7 +50,10 @@ impl Room for Cors {
         let Some(origin) = origin else { return response };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         if preflight {
-            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"));
+            headers.insert(
+                ACCESS_CONTROL_ALLOW_METHODS,
+                HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"),
+            );
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOW_HEADERS));
             headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         } else {

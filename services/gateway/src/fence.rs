@@ -29,7 +29,12 @@ impl Fence {
         Self { verifier, limiter: Arc::new(limiter) }
     }
 
-    async fn check(&self, path: &str, headers: &HeaderMap, address: &str) -> Result<Option<Arc<UserIdentity>>> {
+    async fn check(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        address: &str,
+    ) -> Result<Option<Arc<UserIdentity>>> {
         if let Some(counted) = self.limiter.count(ADDRESS_CLASS, &Caller::default(), address)
             && !counted.allowed
         {
@@ -51,7 +56,9 @@ impl Fence {
 
 /// Takes away what a client must not say, whatever it says.
 fn strip(headers: &mut HeaderMap) {
-    for name in wire::IDENTITY.into_iter().chain([wire::USER_TOKEN, "x-forwarded-for", "forwarded", "x-real-ip"]) {
+    for name in
+        wire::IDENTITY.into_iter().chain([wire::USER_TOKEN, "x-forwarded-for", "forwarded", "x-real-ip"])
+    {
         headers.remove(name);
     }
 }

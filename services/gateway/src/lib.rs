@@ -88,7 +88,8 @@ impl Gateway {
         L: tower::Layer<App, Service = S>,
         S: Inner + Sync,
     {
-        let limiter = kombify_mesh::rate::RateLimiter::new(self.config.limits(), Arc::clone(&self.module.clock));
+        let limiter =
+            kombify_mesh::rate::RateLimiter::new(self.config.limits(), Arc::clone(&self.module.clock));
         let calls = ServiceBuilder::new()
             .layer(RoomLayer(Fence::new(self.verifier, limiter)))
             .layer(RoomLayer(RefuseMalformed))

@@ -34,14 +34,18 @@ impl Proxy {
     ///
     /// # Errors
     /// - [`Error::Invalid`] if a URL is none, or if a public method's module has no URL.
-    pub fn new<'a>(upstreams: impl IntoIterator<Item = (&'a String, &'a String)>, own: Routes) -> Result<Self> {
+    pub fn new<'a>(
+        upstreams: impl IntoIterator<Item = (&'a String, &'a String)>,
+        own: Routes,
+    ) -> Result<Self> {
         let channels: HashMap<&str, Channel> = upstreams
             .into_iter()
             .map(|(module, url)| Ok((module.as_str(), connect(url)?)))
             .collect::<Result<_>>()?;
         let routes = crate::public_methods()
             .map(|method| {
-                let missing = || Error::invalid("upstreams", format!("must name the URL of {}", method.module));
+                let missing =
+                    || Error::invalid("upstreams", format!("must name the URL of {}", method.module));
                 let channel = channels.get(method.module.as_str()).cloned().ok_or_else(missing)?;
                 Ok((method.path.as_str(), channel))
             })
@@ -52,14 +56,16 @@ impl Proxy {
 
 /// Puts what the request takes along into its headers, and takes out what was for this connection only.
 fn prepare(request: &mut Request<Body>) {
-    let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.remaining().as_millis().max(1));
+    let deadline =
+        request.extensions().get::<Deadline>().map(|deadline| deadline.remaining().as_millis().max(1));
     let trace = request.extensions().get::<TraceContext>().map(TraceContext::header);
     let headers = request.headers_mut();
     headers.remove(HOST);
     headers.remove(CONNECTION);
-    for (name, value) in
-        [("grpc-timeout", deadline.map(|millis| format!("{}m", millis.min(99_999_999)))), (TRACEPARENT, trace)]
-    {
+    for (name, value) in [
+        ("grpc-timeout", deadline.map(|millis| format!("{}m", millis.min(99_999_999)))),
+        (TRACEPARENT, trace),
+    ] {
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             headers.insert(HeaderName::from_static(name), value);
         }

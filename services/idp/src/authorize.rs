@@ -210,7 +210,6 @@ fn is_fresh(session: &Session, max_age: Option<SignedDuration>, now: Timestamp) 
 mod tests {
     use std::time::Duration;
 
-    use super::*;
     use crate::testing::{CALLBACK, House, PORTAL, authorize_uri};
 
     #[tokio::test]
@@ -281,7 +280,7 @@ mod tests {
         }
         let other = house.browser().get(&authorize_uri(&[])).await;
         assert!(other.location().unwrap().starts_with("/sign-in?request="));
-        house.clock.advance(Duration::from_secs(12 * 3600));
+        house.clock.advance(Duration::from_hours(12));
         assert!(browser.get(&authorize_uri(&[])).await.location().unwrap().starts_with("/sign-in?request="));
     }
 

@@ -83,9 +83,9 @@ mod tests {
 
     #[test]
     fn under_tls_the_session_is_bound_to_its_host() {
-        let plain = Cookies::new(false).set_session("x", Duration::from_secs(60)).unwrap();
+        let plain = Cookies::new(false).set_session("x", Duration::from_mins(1)).unwrap();
         assert_eq!(plain, "kombify_idp_session=x; HttpOnly; SameSite=Lax; Path=/; Max-Age=60");
-        let secure = Cookies::new(true).set_session("x", Duration::from_secs(60)).unwrap();
+        let secure = Cookies::new(true).set_session("x", Duration::from_mins(1)).unwrap();
         assert_eq!(
             secure,
             "__Host-kombify_idp_session=x; HttpOnly; SameSite=Lax; Path=/; Max-Age=60; Secure"

@@ -24,7 +24,7 @@ use crate::store::Store;
 pub(crate) const PUBLISHED_MAX: usize = 5;
 
 /// How long a key stays published after the last token that it signed has expired: twice the skew that verifiers allow.
-const AFTERWARDS: Duration = Duration::from_secs(120);
+const AFTERWARDS: Duration = Duration::from_mins(2);
 
 /// What a key signs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,7 +280,7 @@ mod tests {
         for (now, kids) in [(0, "abc"), (1000, "abc"), (1299, "abc"), (1300, "bc"), (1400, "c"), (9000, "c")]
         {
             let now = Timestamp::UNIX_EPOCH + Duration::from_secs(now);
-            let published = published(rows.clone(), now, Duration::from_secs(300));
+            let published = published(rows.clone(), now, Duration::from_mins(5));
             assert_eq!(published.iter().map(|row| row.kid.as_str()).collect::<String>(), kids);
         }
         let late_first = published(vec![row("b", 50), row("a", 20)], Timestamp::UNIX_EPOCH, Duration::ZERO);

@@ -18,7 +18,7 @@ const BY_ADDRESS: u32 = 20;
 const BY_LOGIN: u32 = 10;
 
 /// What a limit counts in.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 
 /// How many addresses or logins are counted apart at most; what is over it shares one count.
 const KEYS_MAX: usize = 10_000;
@@ -132,7 +132,7 @@ mod tests {
         counter.give_back("a");
         counter.take("a", now + Duration::from_secs(59)).unwrap();
         counter.take("a", now + Duration::from_secs(59)).unwrap_err();
-        counter.take("a", now + Duration::from_secs(60)).unwrap();
+        counter.take("a", now + Duration::from_mins(1)).unwrap();
     }
 
     #[test]

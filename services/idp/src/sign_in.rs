@@ -167,7 +167,6 @@ fn request_hash(request: &str) -> Option<Hash> {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
     use crate::testing::{CALLBACK, House, authorize_uri};
 
     #[tokio::test]
@@ -250,7 +249,7 @@ mod tests {
         assert_eq!(browser.submit(&page, "/sign-in", &other).await.status, 429);
         browser.address = Some("10.0.0.2:9".parse().unwrap());
         assert_eq!(browser.submit(&page, "/sign-in", &other).await.status, 422);
-        house.clock.advance(Duration::from_secs(60));
+        house.clock.advance(Duration::from_mins(1));
         assert_eq!(browser.submit(&page, "/sign-in", &right).await.status, 303);
     }
 
@@ -260,7 +259,7 @@ mod tests {
         let mut browser = house.browser();
         let page = browser.get(&authorize_uri(&[("login_hint", "alice")])).await.follow(&mut browser).await;
         assert!(page.body.contains("value=\"alice\""));
-        house.clock.advance(Duration::from_secs(600));
+        house.clock.advance(Duration::from_mins(10));
         let fields = [("login", "alice"), ("password", house.password.as_str())];
         let answer = browser.submit(&page, "/sign-in", &fields).await;
         assert_eq!(answer.status, 200);

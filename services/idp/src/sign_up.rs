@@ -68,7 +68,7 @@ pub(crate) async fn submit(
                 return Ok(finish(&issuer, &headers, &user, &typed.request).await?);
             }
             Err(Error::Conflict(_)) => {
-                page.email_error = Some("This address has an account: sign in with it.")
+                page.email_error = Some("This address has an account: sign in with it.");
             }
             Err(fault) => return Err(fault.into()),
         }
@@ -123,7 +123,7 @@ async fn create(issuer: &Issuer, typed: &Typed) -> Result<User> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+
     use crate::testing::{CALLBACK, DEFAULT_ORG, House, authorize_uri, claims_of};
 
     const NEW: [(&str, &str); 3] =

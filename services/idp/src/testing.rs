@@ -99,10 +99,10 @@ impl House {
         let config = Config {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
-            access_token_lifetime: Duration::from_secs(15 * 60),
-            refresh_token_lifetime: Duration::from_secs(30 * 86_400),
-            session_lifetime: Duration::from_secs(12 * 3600),
-            publish_ahead: Duration::from_secs(120),
+            access_token_lifetime: Duration::from_mins(15),
+            refresh_token_lifetime: Duration::from_hours(720),
+            session_lifetime: Duration::from_hours(12),
+            publish_ahead: Duration::from_mins(2),
             default_org: DEFAULT_ORG.into(),
             clients: vec![client(PORTAL, CALLBACK), client("cli", "http://127.0.0.1/callback")],
         };

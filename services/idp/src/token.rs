@@ -232,7 +232,7 @@ mod tests {
         let house = House::seeded().await;
         let mut browser = house.browser();
         let code = browser.code(&house, "openid").await;
-        house.clock.advance(Duration::from_secs(60));
+        house.clock.advance(Duration::from_mins(1));
         refused(&browser.token(&code_form(&code)).await, "invalid_grant");
 
         let code = browser.code(&house, "openid").await;
@@ -259,7 +259,7 @@ mod tests {
         let house = House::seeded().await;
         let mut browser = house.browser();
         let first = browser.sign_in(&house, "openid email offline_access").await;
-        house.clock.advance(Duration::from_secs(3600));
+        house.clock.advance(Duration::from_hours(1));
         let second = browser.token(&refresh_form(first.refresh().unwrap())).await.tokens();
         assert_ne!(first.refresh(), second.refresh());
         let (before, after) = (claims_of(first.id()), claims_of(second.id()));
@@ -293,10 +293,10 @@ mod tests {
         let mut browser = house.browser();
         let mut tokens = browser.sign_in(&house, "openid offline_access").await;
         for _ in 0..2 {
-            house.clock.advance(Duration::from_secs(14 * 86_400));
+            house.clock.advance(Duration::from_hours(336));
             tokens = browser.token(&refresh_form(tokens.refresh().unwrap())).await.tokens();
         }
-        house.clock.advance(Duration::from_secs(2 * 86_400));
+        house.clock.advance(Duration::from_hours(48));
         refused(&browser.token(&refresh_form(tokens.refresh().unwrap())).await, "invalid_grant");
     }
 

@@ -276,7 +276,7 @@ mod tests {
         let access = tokens.access();
         assert!(read_access_token(&ring, access, config, now).is_some());
         assert!(read_access_token(&ring, access, config, now + Duration::from_secs(899)).is_some());
-        assert!(read_access_token(&ring, access, config, now + Duration::from_secs(900)).is_none());
+        assert!(read_access_token(&ring, access, config, now + Duration::from_mins(15)).is_none());
         assert!(read_access_token(&ring, tokens.id(), config, now).is_none());
         assert!(read_hint(&ring, access, config).is_none());
         assert!(read_hint(&ring, tokens.id(), config).is_some());

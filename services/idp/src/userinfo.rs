@@ -94,7 +94,7 @@ mod tests {
             assert_eq!(answer.status, 401, "{wrong}");
             assert!(answer.body.is_empty());
         }
-        house.clock.advance(Duration::from_secs(900));
+        house.clock.advance(Duration::from_mins(15));
         let late = browser.userinfo(tokens.access()).await;
         assert_eq!((late.status, late.header("www-authenticate")), (401, "Bearer error=\"invalid_token\""));
     }

@@ -45,8 +45,9 @@ impl ClaimNames {
     /// - [`Error::AuthInvalid`] if a claim is missing or has another shape than it should.
     pub fn read(&self, claims: &Map<String, Value>) -> Result<UserIdentity> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let sub: Sub =
-            text("sub").and_then(|sub| sub.parse().ok()).ok_or(Error::AuthInvalid("its subject is missing"))?;
+        let sub: Sub = text("sub")
+            .and_then(|sub| sub.parse().ok())
+            .ok_or(Error::AuthInvalid("its subject is missing"))?;
         if sub.as_str().starts_with("service:") {
             return Err(Error::AuthInvalid("its subject is not a user"));
         }
@@ -55,7 +56,9 @@ impl ClaimNames {
         let issued_at = issued_at.and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
         let org: Option<OrgId> = text(&self.organisation).and_then(|org| org.parse().ok());
         let owner = match &org {
-            Some(org) if org.as_str() != self.default_organisation && !org.as_str().starts_with("user:") => org.clone(),
+            Some(org) if org.as_str() != self.default_organisation && !org.as_str().starts_with("user:") => {
+                org.clone()
+            }
             Some(_) | None => OrgId::alone(&sub),
         };
         let verified = claims.get("email_verified").and_then(Value::as_bool).unwrap_or(false);
@@ -67,7 +70,10 @@ impl ClaimNames {
             name: text("name").map(ToOwned::to_owned),
             roles: self.roles(claims),
             issued_at: issued_at.ok_or(Error::AuthInvalid("its issue time is missing"))?,
-            impersonator: actor.map(str::parse).transpose().map_err(|_| Error::AuthInvalid("its actor is not a user"))?,
+            impersonator: actor
+                .map(str::parse)
+                .transpose()
+                .map_err(|_| Error::AuthInvalid("its actor is not a user"))?,
             sub,
         })
     }
@@ -80,7 +86,8 @@ impl ClaimNames {
             .filter(|(role, by)| {
                 let by_platform = !self.platform_organisation.is_empty()
                     && by.as_object().is_some_and(|by| by.contains_key(&self.platform_organisation));
-                OTHER_ROLES.contains(&role.as_str()) || (PLATFORM_ROLES.contains(&role.as_str()) && by_platform)
+                OTHER_ROLES.contains(&role.as_str())
+                    || (PLATFORM_ROLES.contains(&role.as_str()) && by_platform)
             })
             .map(|(role, _)| role.clone())
             .collect()

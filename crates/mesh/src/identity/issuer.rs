@@ -1,5 +1,6 @@
 //! The OIDC issuer, as a relying party sees it: discovery, keys, userinfo.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,12 +9,16 @@ use kombify_core::user::ProviderProfile;
 use kombify_core::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::keys::{KeySource, PublishedKey};
 use crate::context::Context;
 
 /// How long the issuer may take for one answer.
 const ISSUER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an issuer that did not answer for userinfo is left alone: a mirror must not make every request wait.
+const USERINFO_BACKOFF: Duration = Duration::from_secs(10);
 
 /// How large an answer of the issuer may be.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
@@ -23,6 +28,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024;
 pub struct Issuer {
     url: String,
     http: reqwest::Client,
+    userinfo_failed: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Deserialize)]
@@ -47,7 +53,7 @@ struct Userinfo {
 }
 
 impl Issuer {
-    /// The issuer of that URL, for example "http://localhost:8083".
+    /// The issuer of that URL, for example "<http://localhost:8083>".
     ///
     /// # Errors
     /// - [`Error::Internal`] if no HTTP client can be made.
@@ -57,7 +63,7 @@ impl Issuer {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(Error::internal)?;
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), http })
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), http, userinfo_failed: Arc::default() })
     }
 
     /// The issuer's URL: the `iss` of its tokens.
@@ -65,21 +71,30 @@ impl Issuer {
         &self.url
     }
 
-    /// What userinfo says of the user of the request that is being served; `None` where no user's token is there.
-    ///
-    /// # Errors
-    /// - [`Error::Unavailable`] if the issuer cannot be asked, or says something of somebody else.
-    pub async fn userinfo(&self, sub: &str) -> Result<Option<ProviderProfile>> {
-        let Some(token) = Context::current().and_then(|context| context.user_token) else { return Ok(None) };
+    /// What userinfo says of the user of the request that is being served; `None` where no user's token is there, or
+    /// while the issuer does not answer.
+    pub async fn userinfo(&self, sub: &str) -> Option<ProviderProfile> {
+        let token = Context::current()?.user_token?;
+        let failed = *self.userinfo_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|failed| failed.elapsed() < USERINFO_BACKOFF) {
+            return None;
+        }
+        let asked = self.ask_userinfo(sub, token.expose()).await;
+        // A token that the issuer refuses says nothing of the issuer.
+        let is_away = matches!(asked, Err(Error::Unavailable { .. }));
+        *self.userinfo_failed.lock().unwrap_or_else(PoisonError::into_inner) = is_away.then(Instant::now);
+        asked.ok()
+    }
+
+    async fn ask_userinfo(&self, sub: &str, token: &str) -> Result<ProviderProfile> {
         let discovery = self.discover().await?;
-        let request = self.http.get(&discovery.userinfo_endpoint).bearer_auth(token.expose());
-        let info: Userinfo = read(request).await?;
+        let info: Userinfo = read(self.http.get(&discovery.userinfo_endpoint).bearer_auth(token)).await?;
         if info.sub != sub {
             return Err(away("userinfo is of somebody else"));
         }
         let email = if info.email_verified { info.email } else { String::new() };
         let picture = if info.picture.starts_with("https://") { info.picture } else { String::new() };
-        Ok(Some(ProviderProfile { email: cut(email, 254), name: cut(info.name, 100), picture: cut(picture, 500) }))
+        Ok(ProviderProfile { email: cut(email, 254), name: cut(info.name, 100), picture: cut(picture, 500) })
     }
 
     async fn discover(&self) -> Result<Discovery> {
@@ -110,7 +125,10 @@ async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T
         }
         Ok::<_, reqwest::Error>(body)
     };
-    let body = answer.await.map_err(|cause| away(&cause.without_url().to_string()))?;
+    let body = answer.await.map_err(|cause| match cause.status() {
+        Some(status) if status.is_client_error() => Error::AuthInvalid("the identity provider refuses it"),
+        _ => away(&cause.without_url().to_string()),
+    })?;
     if body.len() > MAX_ANSWER_BYTES {
         return Err(away("the answer is too large"));
     }

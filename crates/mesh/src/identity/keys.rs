@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often the keys are refetched. Source: contract C2.
-pub const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+pub const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often, at most, a key id that nobody knows makes us refetch. Source: contract C2.
 pub const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(30);
@@ -107,7 +107,9 @@ impl KeySet {
             return Ok(key);
         }
         let recent = |at: Option<Instant>, interval| at.is_some_and(|at| at.elapsed() < interval);
-        if !recent(attempts.failed, FAILURE_INTERVAL) && !recent(attempts.unknown_key, self.intervals.unknown_key) {
+        if !recent(attempts.failed, FAILURE_INTERVAL)
+            && !recent(attempts.unknown_key, self.intervals.unknown_key)
+        {
             let fetched = self.fetch(&mut attempts).await;
             attempts.unknown_key = fetched.is_ok().then(Instant::now);
         }
@@ -156,11 +158,16 @@ impl KeySet {
     }
 }
 
-/// The key of a JWK that signs by RS256, ES256 or EdDSA; others are passed over.
+/// The key of a JWK that signs by RS256, ES256 or `EdDSA`; others are passed over.
 fn verifying_key(published: PublishedKey) -> Option<(String, Arc<VerifyingKey>)> {
     let PublishedKey { jwk, owner } = published;
     let kid = jwk.common.key_id.clone().filter(|kid| !kid.is_empty() && kid.len() <= 200)?;
-    if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != jsonwebtoken::jwk::PublicKeyUse::Signature) {
+    if jwk
+        .common
+        .public_key_use
+        .as_ref()
+        .is_some_and(|usage| *usage != jsonwebtoken::jwk::PublicKeyUse::Signature)
+    {
         return None;
     }
     let algorithm = match &jwk.algorithm {
@@ -169,8 +176,9 @@ fn verifying_key(published: PublishedKey) -> Option<(String, Arc<VerifyingKey>)>
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
         AlgorithmParameters::EllipticCurve(_)
         | AlgorithmParameters::OctetKeyPair(_)
-        | AlgorithmParameters::OctetKey(_) => return None,
-        _ => return None,
+        | AlgorithmParameters::OctetKey(_)
+        | AlgorithmParameters::Other(_)
+        | _ => return None,
     };
     let declared = jwk.common.key_algorithm.map(|declared| declared.to_string());
     if declared.is_some_and(|declared| declared != format!("{algorithm:?}")) {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use kombify_core::directory::{Directory, Standing};
-use kombify_core::{Caller, Error, Memberships, Plan, RequestId, Result, ServiceIdentity, UserIdentity, wire};
+use kombify_core::{
+    Caller, Error, Memberships, Plan, RequestId, Result, ServiceIdentity, UserIdentity, wire,
+};
 use tokio::time::Instant;
 use tonic::body::Body;
 
@@ -58,7 +60,9 @@ pub fn credentials(headers: &HeaderMap) -> Result<Credentials<'_>> {
     let (authorization, api_key) = (one(AUTHORIZATION.as_str())?, one("x-api-key")?);
     let bearer = match (authorization, api_key) {
         (Some(_), Some(_)) => return Err(Error::AuthInvalid("there are two credentials: send one")),
-        (None, Some(_)) => return Err(Error::AuthInvalid("API keys are not accepted here: send a bearer token")),
+        (None, Some(_)) => {
+            return Err(Error::AuthInvalid("API keys are not accepted here: send a bearer token"));
+        }
         (None, None) => None,
         (Some(value), None) => {
             let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
@@ -83,12 +87,16 @@ impl Identify {
         };
         let (user, service, token) = match (self.verifier.verify(bearer).await?, credentials.user) {
             (Verified::User(_), Some(_)) => {
-                return Err(Error::AuthInvalid("there are two credentials: a user's token goes beside a service's only"));
+                return Err(Error::AuthInvalid(
+                    "there are two credentials: a user's token goes beside a service's only",
+                ));
             }
             (Verified::Service(service), None) => return Ok((module(service.as_ref().clone()), context)),
             (Verified::User(user), None) => (user, None, bearer),
             (Verified::Service(service), Some(token)) => match self.verifier.verify(token).await? {
-                Verified::Service(_) => return Err(Error::AuthInvalid("the token beside a service's must be a user's")),
+                Verified::Service(_) => {
+                    return Err(Error::AuthInvalid("the token beside a service's must be a user's"));
+                }
                 Verified::User(user) => (user, Some(service.as_ref().clone()), token),
             },
         };
@@ -103,7 +111,11 @@ impl Identify {
 fn stand(user: &UserIdentity, service: Option<ServiceIdentity>, standing: Standing) -> Caller {
     let Standing { plan, memberships, email, name } = standing;
     let plan = plan.unwrap_or_else(|| user.plan_of_roles());
-    let user = UserIdentity { email: user.email.clone().or(email), name: user.name.clone().or(name), ..user.clone() };
+    let user = UserIdentity {
+        email: user.email.clone().or(email),
+        name: user.name.clone().or(name),
+        ..user.clone()
+    };
     Caller::new(Some(user), service, plan, memberships)
 }
 
@@ -129,7 +141,8 @@ impl Room for Identify {
         let context = Context {
             request_id,
             trace,
-            deadline: deadline.unwrap_or_else(|| Deadline(Instant::now() + std::time::Duration::from_secs(10))),
+            deadline: deadline
+                .unwrap_or_else(|| Deadline(Instant::now() + std::time::Duration::from_secs(10))),
             user_token: None,
             ip: address.map(|address| address.0).unwrap_or_default(),
             user_agent: user_agent(request.headers()),
@@ -141,7 +154,8 @@ impl Room for Identify {
                 return refuse(&fault);
             }
         };
-        let logged = caller.user().map(|user| user.sub.to_string()).or(caller.service().map(ToString::to_string));
+        let logged =
+            caller.user().map(|user| user.sub.to_string()).or(caller.service().map(ToString::to_string));
         request.extensions_mut().insert(Arc::new(caller));
         request.extensions_mut().insert(context.clone());
         // What identified the caller goes no further: what a service calls in turn gets it from the context.
@@ -186,7 +200,11 @@ mod tests {
             &[("authorization", "Bearer a b")],
             &[("x-kombify-user-token", "a"), ("x-kombify-user-token", "b")],
         ] {
-            assert_eq!(credentials(&headers(wrong)).unwrap_err().code().as_str(), "AUTH_INVALID", "{wrong:?}");
+            assert_eq!(
+                credentials(&headers(wrong)).unwrap_err().code().as_str(),
+                "AUTH_INVALID",
+                "{wrong:?}"
+            );
         }
     }
 }

@@ -39,11 +39,13 @@ impl Signer {
     /// - [`Error::Internal`] if the file cannot be read, made, or is no key.
     pub fn open(path: &Path, service: ServiceIdentity, clock: Arc<dyn Clock>) -> Result<Self> {
         if !path.exists() {
-            let made = Ed25519KeyPair::generate().map_err(|_| Error::internal("no Ed25519 key could be made"))?;
+            let made =
+                Ed25519KeyPair::generate().map_err(|_| Error::internal("no Ed25519 key could be made"))?;
             let pkcs8 = made.to_pkcs8v1().map_err(|_| Error::internal("no Ed25519 key could be written"))?;
             crate::config::write_secret(path, pkcs8.as_ref()).map_err(Error::internal)?;
         }
-        let pkcs8 = std::fs::read(path).map_err(|cause| Error::internal(format!("{}: {cause}", path.display())))?;
+        let pkcs8 =
+            std::fs::read(path).map_err(|cause| Error::internal(format!("{}: {cause}", path.display())))?;
         Self::of(&pkcs8, service, clock)
     }
 
@@ -104,7 +106,9 @@ impl Signer {
 
 /// Whether `proof` is the signature of the registration of `public_key` by the key `by`.
 pub fn proof_holds(by: &str, proof: &str, service: &ServiceIdentity, public_key: &str) -> bool {
-    let (Ok(by), Ok(proof)) = (URL_SAFE_NO_PAD.decode(by), URL_SAFE_NO_PAD.decode(proof)) else { return false };
+    let (Ok(by), Ok(proof)) = (URL_SAFE_NO_PAD.decode(by), URL_SAFE_NO_PAD.decode(proof)) else {
+        return false;
+    };
     let text = proof_text(service, public_key);
     UnparsedPublicKey::new(&ED25519, by).verify(text.as_bytes(), &proof).is_ok()
 }

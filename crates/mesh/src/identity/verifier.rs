@@ -64,7 +64,12 @@ pub struct Verifier {
 
 impl Verifier {
     /// A verifier of users' tokens by the issuer's keys, and of service tokens by the mesh's.
-    pub fn new(accepts: Accepts, issuer_keys: Arc<KeySet>, mesh_keys: Arc<KeySet>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        accepts: Accepts,
+        issuer_keys: Arc<KeySet>,
+        mesh_keys: Arc<KeySet>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { accepts, issuer_keys, mesh_keys, remembered: Cache::new(REMEMBERED_TOKENS), clock }
     }
 
@@ -102,7 +107,8 @@ impl Verifier {
     }
 
     async fn verify_anew(&self, token: &str, now: Timestamp) -> Result<Remembered> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Error::AuthInvalid("it is not a signed JWT"))?;
+        let header =
+            jsonwebtoken::decode_header(token).map_err(|_| Error::AuthInvalid("it is not a signed JWT"))?;
         let kid = header.kid.ok_or(Error::AuthInvalid("it names no key"))?;
         // The issuer decides which keys are asked; whether it really issued the token, the signature tells.
         let claimed: Map<String, Value> = jsonwebtoken::dangerous::insecure_decode_claims(token)
@@ -152,7 +158,9 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp>
     if now >= expires + skew {
         return Err(Error::AuthInvalid("it has expired"));
     }
-    if at("nbf").is_some_and(|begins| begins > now + skew) || at("iat").is_some_and(|issued| issued > now + skew) {
+    if at("nbf").is_some_and(|begins| begins > now + skew)
+        || at("iat").is_some_and(|issued| issued > now + skew)
+    {
         return Err(Error::AuthInvalid("it is not good yet"));
     }
     #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
@@ -160,6 +168,7 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp>
     Timestamp::from_second(expires).map_err(|_| Error::AuthInvalid("its expiry is no time"))
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's, and open")]
 fn reason(cause: &jsonwebtoken::errors::Error) -> &'static str {
     use jsonwebtoken::errors::ErrorKind;
     match cause.kind() {

@@ -14,7 +14,7 @@ use crate::oauth;
 use crate::secret::Hash;
 
 /// How long a code waits to be redeemed.
-pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(60);
+pub(crate) const CODE_LIFETIME: Duration = Duration::from_mins(1);
 
 /// What a redeemed code gave: the right to tokens.
 #[derive(Clone, Debug)]

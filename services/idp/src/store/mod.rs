@@ -115,7 +115,7 @@ mod tests {
         issuer.store.add_request(secret::hash("one more"), pending.clone(), now).await.unwrap();
         let rows: i64 = count().await;
         assert_eq!(rows, super::ROWS_MAX);
-        let later = now + Duration::from_secs(600);
+        let later = now + Duration::from_mins(10);
         issuer.store.add_request(secret::hash("later"), pending, later).await.unwrap();
         assert_eq!(count().await, 1);
         assert!(issuer.store.find_request(secret::hash("one more"), later).await.unwrap().is_none());

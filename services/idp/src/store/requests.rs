@@ -11,7 +11,7 @@ use super::{Store, make_room, sweep};
 use crate::secret::Hash;
 
 /// How long a request waits for its user.
-const LIFETIME: Duration = Duration::from_secs(10 * 60);
+const LIFETIME: Duration = Duration::from_mins(10);
 
 /// An authorization request that was found good, and waits.
 #[derive(Clone, Debug, Default)]

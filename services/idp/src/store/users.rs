@@ -55,7 +55,7 @@ impl Store {
                 let count: i64 =
                     transaction.query_row("SELECT COUNT(*) FROM users", [], |row| row.get(0)).map_err(internal)?;
                 if count >= USERS_MAX {
-                    return Err(Error::unavailable("there are too many users", Duration::from_secs(3600)));
+                    return Err(Error::unavailable("there are too many users", Duration::from_hours(1)));
                 }
                 transaction
                     .execute(
