@@ -24,6 +24,7 @@ $(TOOLS_MARK): tools/requirements.txt Makefile
 # Every check: format, contracts, lints, tests.
 test: tools check
 	KOMBIFY_TOOLS=$(CURDIR)/$(TOOLS) cargo test --workspace --features failpoints
+	tools/check-up
 
 check: tools
 	cargo fmt --all --check

@@ -1,5 +1,11 @@
 //! Whole flows against the running mesh.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod answer;
+mod browser;
 mod floors;
+mod house;
 mod matrix;
+mod readme;
+mod rotation;
+mod story;

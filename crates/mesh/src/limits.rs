@@ -11,6 +11,7 @@ use kombify_core::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
+use tower_http::timeout::TimeoutBody;
 
 use crate::context::Deadline;
 use crate::room::{Inner, Room, forward};
@@ -61,6 +62,8 @@ pub struct Due {
     pub default: Duration,
     /// Whatever the caller says.
     pub longest: Duration,
+    /// How long a stream may be silent.
+    pub idle: Duration,
 }
 
 impl Room for Due {
@@ -78,7 +81,11 @@ impl Room for Due {
         };
         let due = Instant::now() + wanted;
         request.extensions_mut().insert(Deadline(due));
-        timeout_at(due, forward(inner, request)).await.unwrap_or_else(|_| refuse(&Error::DeadlineExceeded))
+        // Every method of ours takes one message and gives one; what others stream is bounded by its silence.
+        let streams = kombify_contracts::method(request.uri().path()).is_none();
+        let response = timeout_at(due, forward(inner, request)).await;
+        let response = response.unwrap_or_else(|_| refuse(&Error::DeadlineExceeded));
+        if streams { response.map(|body| Body::new(TimeoutBody::new(self.idle, body))) } else { response }
     }
 }
 

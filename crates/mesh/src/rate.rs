@@ -34,10 +34,24 @@ pub struct ClassLimit {
     pub by_address: bool,
 }
 
-/// The limits, by class.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+/// The limits, by class. What a configuration says goes over the defaults, class by class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct RateLimits(pub HashMap<String, ClassLimit>);
+
+impl<'de> Deserialize<'de> for RateLimits {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let configured = HashMap::<String, ClassLimit>::deserialize(deserializer)?;
+        let mut limits = Self::default();
+        for (class, limit) in configured {
+            match limits.0.get_mut(&class) {
+                Some(known) => *known = limit,
+                None => return Err(serde::de::Error::custom(format!("{class} is no rate class"))),
+            }
+        }
+        Ok(limits)
+    }
+}
 
 impl Default for RateLimits {
     fn default() -> Self {

@@ -46,6 +46,8 @@ pub struct ServerConfig {
     pub request_timeout_seconds: u64,
     /// How long a request may take at most, in seconds.
     pub max_timeout_seconds: u64,
+    /// How long a stream may be silent before it is ended, in seconds.
+    pub stream_idle_seconds: u64,
     /// How large a request message may be, in bytes.
     pub max_request_bytes: usize,
     /// How many requests are served at once.
@@ -61,6 +63,7 @@ impl Default for ServerConfig {
         Self {
             request_timeout_seconds: 10,
             max_timeout_seconds: 60,
+            stream_idle_seconds: 15 * 60,
             max_request_bytes: 1024 * 1024,
             max_requests: 1024,
             max_connections: 4096,
@@ -151,6 +154,7 @@ impl Module {
         let due = Due {
             default: Duration::from_secs(config.request_timeout_seconds),
             longest: Duration::from_secs(config.max_timeout_seconds),
+            idle: Duration::from_secs(config.stream_idle_seconds),
         };
         let rooms = ServiceBuilder::new()
             .layer(RoomLayer(Complete::new(Arc::clone(&self.clock))))

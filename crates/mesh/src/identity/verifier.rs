@@ -45,7 +45,7 @@ pub struct Accepts {
     pub service_audience: String,
 }
 
-/// A token that was verified: good until it expires or its key is dropped.
+/// A token that was verified: remembered until it expires or its key is dropped, and never in the time of grace after.
 #[derive(Clone)]
 struct Remembered {
     verified: Verified,
@@ -95,7 +95,9 @@ impl Verifier {
         }
         let remembered = self.verify_anew(token, now).await?;
         let verified = remembered.verified.clone();
-        self.remembered.insert(hash, remembered);
+        if now < remembered.expires {
+            self.remembered.insert(hash, remembered);
+        }
         Ok(verified)
     }
 
@@ -147,7 +149,7 @@ impl Verifier {
     }
 }
 
-/// Until when a token with these times is good.
+/// When a token with these times expires, which is good now: clocks may differ by [`CLOCK_SKEW_SECONDS`].
 fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp> {
     let at = |name: &str| claims.get(name).and_then(Value::as_f64);
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
@@ -164,7 +166,7 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp>
         return Err(Error::AuthInvalid("it is not good yet"));
     }
     #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
-    let expires = (expires + skew) as i64;
+    let expires = expires as i64;
     Timestamp::from_second(expires).map_err(|_| Error::AuthInvalid("its expiry is no time"))
 }
 

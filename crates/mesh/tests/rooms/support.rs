@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as Poller, Poll};
@@ -109,7 +109,8 @@ impl Stub {
         A: Fn(Request<Bytes>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self { seen: Arc::default(), answer: Arc::new(move |request| Box::pin(answer(request))) }
+        let answer = move |request| -> BoxFuture<'static, Response<Body>> { Box::pin(answer(request)) };
+        Self { seen: Arc::default(), answer: Arc::new(answer) }
     }
 
     /// Is content with everything.
@@ -311,7 +312,7 @@ impl Served {
             config,
             clock,
             ids: Arc::new(Counted::default()),
-            trusted_proxies: Vec::new().into(),
+            trusted_proxies: Vec::<IpAddr>::new().into(),
             health: health.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,0 +1,340 @@
+//! A whole mesh for one test: the built binary, started on data and ports of its own.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use reqwest::redirect::Policy;
+use tempfile::TempDir;
+
+use crate::answer::{Call, Grpc};
+
+/// How long the mesh may take to be up.
+const UP_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a command, or the end of the mesh, may take.
+const DONE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Between two looks at something that is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// What `up` prints last but a few lines, when everything is there.
+const UP_MARK: &str = "Next, in another shell";
+
+/// The modules of the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Module {
+    /// The gateway: everything public.
+    Gateway,
+    /// The platform's back end.
+    Admin,
+    /// The user portal's back end.
+    Cloud,
+    /// The development identity provider.
+    Idp,
+}
+
+impl Module {
+    /// Every module.
+    pub const ALL: [Self; 4] = [Self::Gateway, Self::Admin, Self::Cloud, Self::Idp];
+
+    /// The module's name, in the configuration and in `endpoints.json`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Admin => "admin",
+            Self::Cloud => "cloud",
+            Self::Idp => "idp",
+        }
+    }
+}
+
+/// A mesh of one test. Its data and its ports outlive a restart; it ends with the test.
+pub struct House {
+    home: TempDir,
+    ports: [u16; 4],
+    env: Vec<(&'static str, String)>,
+    child: Option<Child>,
+    urls: BTreeMap<String, String>,
+    http: reqwest::Client,
+}
+
+impl House {
+    /// A mesh that was never started.
+    pub fn fresh() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // Another test may have been first.
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(0) // A connection must not outlive the process that it leads to.
+            .no_proxy()
+            .redirect(Policy::none())
+            .build()
+            .unwrap();
+        let home = tempfile::tempdir().unwrap();
+        Self { home, ports: free_ports(), env: Vec::new(), child: None, urls: BTreeMap::new(), http }
+    }
+
+    /// A mesh that is up.
+    pub fn up() -> Self {
+        let mut house = Self::fresh();
+        house.start();
+        house
+    }
+
+    /// The same mesh with a variable in the environment of every start.
+    pub fn with_env(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.env.push((key, value.into()));
+        self
+    }
+
+    /// Starts the mesh, and waits until it is up.
+    pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the mesh with these variables, and waits until it is up.
+    pub fn start_with(&mut self, env: &[(&str, &str)]) {
+        self.spawn(env);
+        let deadline = Instant::now() + UP_WITHIN;
+        loop {
+            let said = self.said();
+            if said.starts_with("kombify is up") && said.contains(UP_MARK) {
+                break;
+            }
+            if let Some(status) = self.ended() {
+                panic!("`kombify up` ended with {status}:\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "`kombify up` is not up in time:\n{}", self.log());
+            thread::sleep(LOOK_AGAIN);
+        }
+        self.urls = serde_json::from_slice(&fs::read(self.data().join("endpoints.json")).unwrap()).unwrap();
+    }
+
+    /// Starts the mesh with these variables, which do not let it live, and gives what it ended with.
+    pub fn start_to_its_end(&mut self, env: &[(&str, &str)]) -> ExitStatus {
+        self.spawn(env);
+        self.wait_for_its_end()
+    }
+
+    /// Asks the mesh to end, waits, and starts it again.
+    pub fn restart(&mut self) {
+        let status = self.terminate();
+        assert!(status.success(), "{status}:\n{}", self.log());
+        self.start();
+    }
+
+    /// Asks the mesh to end (SIGTERM), and gives what it ended with.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let id = self.child.as_ref().unwrap().id();
+        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().unwrap();
+        assert!(asked.success());
+        self.wait_for_its_end()
+    }
+
+    /// Ends the mesh at once (SIGKILL).
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Waits until the mesh has ended by itself, and gives what it ended with.
+    pub fn wait_for_its_end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DONE_WITHIN;
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the mesh does not end:\n{}", self.log());
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// The directory with the data.
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// What the present start printed.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.home.path().join("out")).unwrap()
+    }
+
+    /// What every start logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("err")).unwrap()
+    }
+
+    /// Where a module is.
+    pub fn url(&self, module: Module) -> &str {
+        &self.urls[module.name()]
+    }
+
+    /// An access token of a user, as `kombify token` prints it.
+    pub fn token(&self, user: &str) -> String {
+        let output = self.run(&["token", user], &[]);
+        assert!(output.status.success(), "{user}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Runs another command of the binary on the same data, to its end.
+    pub fn run(&self, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+        let mut command = self.command();
+        command.args(arguments).envs(env.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let deadline = Instant::now() + DONE_WITHIN;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("kombify {arguments:?} does not end");
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        child.wait_with_output().unwrap()
+    }
+
+    /// A call of JSON at the gateway.
+    pub fn call(&self, verb: &str, path: &str) -> Call {
+        self.call_at(Module::Gateway, verb, path)
+    }
+
+    /// A call of JSON at a module's own port.
+    pub fn call_at(&self, module: Module, verb: &str, path: &str) -> Call {
+        let verb = Method::from_bytes(verb.as_bytes()).unwrap();
+        Call::new(self.http.request(verb, format!("{}{path}", self.url(module))))
+    }
+
+    /// What a module answers to these bytes of HTTP/1.1, which ask for the connection to be closed.
+    pub fn raw(&self, module: Module, request: &str) -> String {
+        let [gateway, admin, cloud, idp] = self.ports;
+        let port = match module {
+            Module::Gateway => gateway,
+            Module::Admin => admin,
+            Module::Cloud => cloud,
+            Module::Idp => idp,
+        };
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(DONE_WITHIN)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// What grpcurl makes of a module: `words` stand behind the address.
+    pub fn grpcurl(&self, module: Module, flags: &[&str], words: &[&str]) -> Grpc {
+        let address = self.url(module).trim_start_matches("http://");
+        let output = Command::new(grpcurl())
+            .args(["-plaintext", "-emit-defaults", "-max-time", "20"])
+            .args(flags)
+            .arg(address)
+            .args(words)
+            .output()
+            .unwrap();
+        Grpc::new(&output)
+    }
+
+    /// A call of gRPC at a module's own port by grpcurl, which learns the method by reflection.
+    pub fn rpc(
+        &self,
+        module: Module,
+        token: Option<&str>,
+        method: &str,
+        message: &serde_json::Value,
+    ) -> Grpc {
+        let credential = token.map(|token| format!("authorization: Bearer {token}"));
+        let message = message.to_string();
+        let mut flags = vec!["-d", message.as_str()];
+        if let Some(credential) = &credential {
+            flags.extend(["-H", credential.as_str()]);
+        }
+        self.grpcurl(module, &flags, &[method])
+    }
+
+    fn spawn(&mut self, env: &[(&str, &str)]) {
+        assert!(self.child.is_none(), "the mesh runs already");
+        let out = File::create(self.home.path().join("out")).unwrap();
+        let err = File::options().create(true).append(true).open(self.home.path().join("err")).unwrap();
+        let mut command = self.command();
+        for (module, port) in Module::ALL.into_iter().zip(self.ports) {
+            let key = format!("KOMBIFY__LISTEN__{}", module.name().to_uppercase());
+            command.env(key, format!("127.0.0.1:{port}"));
+        }
+        command.envs(self.env.iter().map(|(key, value)| (key, value))).envs(env.iter().copied());
+        command.arg("up").stdin(Stdio::null()).stdout(out).stderr(err);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// The binary on this data, with nothing of the environment's own configuration, and any free ports.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kombify"));
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("KOMBIFY_") {
+                command.env_remove(key);
+            }
+        }
+        for module in Module::ALL {
+            command.env(format!("KOMBIFY__LISTEN__{}", module.name().to_uppercase()), "127.0.0.1:0");
+        }
+        command.env("KOMBIFY__DATA", self.data()).current_dir(self.home.path());
+        command
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill(); // It may have ended meanwhile.
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            let log = fs::read_to_string(self.home.path().join("err")).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            eprintln!("the mesh's last lines, newest first:\n{}", last.join("\n"));
+        }
+    }
+}
+
+/// Ports that nobody has, and that the system gives to no outgoing connection: a mesh that starts again must find its
+/// own, since its issuer is a URL.
+fn free_ports() -> [u16; 4] {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 1000).unwrap_or_default() * 20;
+    let mut free = || {
+        for _ in 0..COUNT {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+            let port = FIRST + (next + offset) % COUNT;
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return port;
+            }
+        }
+        panic!("no port is free");
+    };
+    [free(), free(), free(), free()]
+}
+
+fn grpcurl() -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
+    let tools = std::env::var_os("KOMBIFY_TOOLS").filter(|tools| tools != OsStr::new("")).map(PathBuf::from);
+    let path = tools.unwrap_or_else(beside).join("bin/grpcurl");
+    assert!(path.exists(), "{} is not there: run `make tools`", path.display());
+    path
+}
