@@ -2,6 +2,7 @@
 
 mod config;
 mod data;
+mod doctor;
 mod token;
 mod up;
 
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Runs the whole mesh in this process, on embedded defaults, with its data under ./data.
     Up,
+    /// Looks at everything that `up` needs, says what is wrong and what to do, and changes nothing.
+    Doctor,
     /// Prints an access token of a user of the running mesh: signs in, and refreshes what it got earlier.
     Token {
         /// The login: root, alice, bob, carol, or the e-mail address of somebody who signed up.
@@ -56,6 +59,7 @@ fn run(cli: Cli) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match cli.command {
         Command::Up => runtime.block_on(up::up(config)),
+        Command::Doctor => runtime.block_on(doctor::doctor(&config)),
         Command::Token { user } => {
             let token = runtime.block_on(token::token(&config, &user))?;
             println!("{token}");

@@ -108,8 +108,9 @@ fn check(message: &DynamicMessage) -> Vec<String> {
 /// What Buf's protovalidate says of each message.
 fn ask(messages: &[DynamicMessage]) -> Vec<Answer> {
     let root = FilePath::new(env!("CARGO_MANIFEST_DIR"));
-    let python = env::var_os("KOMBIFY_TOOLS_PYTHON")
-        .map_or_else(|| root.join("../../target/tools/venv/bin/python"), PathBuf::from);
+    let python = env::var_os("KOMBIFY_TOOLS")
+        .map_or_else(|| root.join("../../target/tools"), PathBuf::from)
+        .join("venv/bin/python");
     assert!(python.exists(), "{} is missing: run `make tools`", python.display());
 
     let dir = tempfile::tempdir().unwrap();

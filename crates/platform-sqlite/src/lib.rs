@@ -46,6 +46,14 @@ impl PlatformSqlite {
         Ok(Self { db: Database::open(path, MIGRATIONS, Options::default())?, ids })
     }
 
+    /// Looks at a file without changing it: whether [`Self::open`] would take it.
+    ///
+    /// # Errors
+    /// - [`OpenError`] says what is wrong with the file, and the way out.
+    pub fn look(path: &Path) -> Result<(), OpenError> {
+        kombify_sqlite::look(path, MIGRATIONS)
+    }
+
     /// The file itself: for health, backups and checks.
     pub fn database(&self) -> &Database {
         &self.db

@@ -13,4 +13,4 @@ mod writer;
 
 pub use database::{Database, Options};
 pub use fault::{constraint, internal};
-pub use open::{Migration, OpenError};
+pub use open::{Migration, OpenError, look};

@@ -114,6 +114,17 @@ pub(crate) fn writer(
     Ok(connection)
 }
 
+/// Looks at a file without changing it: whether it is there to be written, whole, and of a schema that is known.
+///
+/// # Errors
+/// - [`OpenError`] says what is wrong with it.
+pub fn look(path: &Path, migrations: &[Migration]) -> Result<(), OpenError> {
+    let of = |fault: rusqlite::Error| OpenError::of(path, &fault);
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, Duration::from_secs(1)).map_err(of)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(of)?;
+    inspect(&connection, path, migrations)
+}
+
 /// A connection that only reads, to a file that a writer has opened.
 pub(crate) fn reader(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenError> {
     let of = |fault: rusqlite::Error| OpenError::of(path, &fault);

@@ -118,6 +118,14 @@ impl Idp {
         Ok(Self { issuer: Arc::new(Issuer::open(path, config, clock, ids)?) })
     }
 
+    /// Looks at a database without changing it: whether [`Self::open`] would take it.
+    ///
+    /// # Errors
+    /// - [`OpenError`] says what is wrong with the file, and the way out.
+    pub fn look(path: &Path) -> Result<(), OpenError> {
+        store::look(path)
+    }
+
     /// Creates those of `users` whose login is missing, each with a password of its own. The others stay as they are.
     ///
     /// # Errors

@@ -48,12 +48,8 @@ async fn every_seeded_user_signs_in_by_the_password_that_up_printed_and_the_toke
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_ends_soon_is_refreshed_without_the_password() {
-    let house = House::fresh().with_env("KOMBIFY__IDP__ACCESS_TOKEN_SECONDS", "60");
-    let house = {
-        let mut house = house;
-        house.start();
-        house
-    };
+    let mut house = House::fresh().with_env("KOMBIFY__IDP__ACCESS_TOKEN_SECONDS", "60");
+    house.start();
     let first = house.token("alice");
     // Without it there is no way to sign in anew.
     std::fs::remove_file(house.data().join("passwords.json")).unwrap();

