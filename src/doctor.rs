@@ -52,18 +52,28 @@ pub async fn doctor(config: &Config) -> Result<(), Fault> {
 
 /// Whether a running kombify has the directory.
 fn is_locked(dir: &Path) -> bool {
-    File::open(dir.join("lock")).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    File::open(dir.join("lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn directory(dir: &Path) -> Finding {
     let what = format!("data in {}", dir.display());
     let parent = dir.ancestors().skip(1).find(|above| above.exists()).unwrap_or(Path::new("."));
-    let there = if dir.exists() { dir } else if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let there = if dir.exists() {
+        dir
+    } else if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
     // Only a try tells: what the mode says, a root or a read-only file system may not keep to.
     let probe = there.join(format!(".kombify-doctor-{}", std::process::id()));
     let written = File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
     let wrong = written.err().map(|cause| {
-        format!("{} cannot be written ({cause}): choose another directory with KOMBIFY__DATA", there.display())
+        format!(
+            "{} cannot be written ({cause}): choose another directory with KOMBIFY__DATA",
+            there.display()
+        )
     });
     Finding { what, wrong }
 }
@@ -99,7 +109,8 @@ async fn port(module: &str, address: SocketAddr, runs: bool) -> Finding {
         Err(_) if runs => Finding { what: format!("{what} (kombify runs)"), wrong: None },
         Err(cause) => {
             let key = module.to_uppercase();
-            let wrong = format!("{cause}: end what listens there, or set KOMBIFY__LISTEN__{key} to another address");
+            let wrong =
+                format!("{cause}: end what listens there, or set KOMBIFY__LISTEN__{key} to another address");
             Finding { what, wrong: Some(wrong) }
         }
     }
@@ -108,6 +119,10 @@ async fn port(module: &str, address: SocketAddr, runs: bool) -> Finding {
 /// What the tests need beside Rust: `make tools` installs it.
 fn tools() -> Finding {
     let found = Path::new("target/tools/bin/grpcurl").exists();
-    let what = if found { "tools of the tests" } else { "tools of the tests are not installed: `make tools` does it" };
+    let what = if found {
+        "tools of the tests"
+    } else {
+        "tools of the tests are not installed: `make tools` does it"
+    };
     Finding { what: what.to_owned(), wrong: None }
 }

@@ -1,5 +1,6 @@
 //! `kombify up`: the whole mesh in one process.
 
+mod base;
 mod modules;
 mod seed;
 mod welcome;
@@ -75,8 +76,8 @@ pub async fn up(config: Config) -> Result<(), Fault> {
     let sockets = Sockets::bind(&config.listen).await?;
     let endpoints = sockets.endpoints()?;
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
-    let base = modules::Base { config, metrics, clock, ids, endpoints: endpoints.clone() };
-    let stores = modules::Stores::open(&base, &data)?;
+    let base = base::Base { config, metrics, clock, ids, endpoints: endpoints.clone() };
+    let stores = base::Stores::open(&base, &data)?;
     let seeded = seed::seed(&base, &data, &stores).await?;
 
     let mut process = Process { cancel: CancellationToken::new(), tasks: JoinSet::new() };

@@ -1,165 +1,38 @@
 //! The modules: each with its rooms, its store and its neighbours.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kombify_admin::{Platform, PlatformDirectory, StoredKeys};
-use kombify_core::directory::{Directory, TokenOnly};
-use kombify_core::{Clock, Ids, PlatformStore, ServiceIdentity};
+use kombify_core::directory::TokenOnly;
+use kombify_core::{Ids, PlatformStore, ServiceIdentity};
 use kombify_gateway::Gateway;
 use kombify_idp::Idp;
-use kombify_mesh::audit::{self, Refusals, Scope};
+use kombify_mesh::audit::{self, Scope};
 use kombify_mesh::client::Peer;
-use kombify_mesh::health::{DatabaseCheck, Health};
-use kombify_mesh::identity::claims::ClaimNames;
+use kombify_mesh::health::DatabaseCheck;
 use kombify_mesh::identity::issuer::Issuer;
-use kombify_mesh::identity::keys::{Intervals, KeySet, KeySource, PublishedKey};
+use kombify_mesh::identity::keys::{KeySet, KeySource, PublishedKey};
 use kombify_mesh::identity::service_token::Signer;
-use kombify_mesh::identity::verifier::{Accepts, Verifier};
 use kombify_mesh::join::{self, MeshKeys};
-use kombify_mesh::rate::RateLimiter;
 use kombify_mesh::server::{App, Guard, Module};
-use kombify_mesh::system::{SystemClock, SystemIds};
 use kombify_platform_sqlite::PlatformSqlite;
-use kombify_transcode::{Options as TranscodeOptions, TranscodeLayer};
-use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tower::Layer as _;
 
-use super::seed::{DEFAULT_ORGANISATION, PLATFORM_ORGANISATION};
+use super::base::{Base, Stores};
 use super::{Process, Sockets};
 use crate::Fault;
-use crate::config::Config;
-use crate::data::{Data, Endpoints};
-
-/// The audience of users' access tokens.
-const AUDIENCE: &str = "kombify";
+use crate::data::Data;
 
 /// The name of each module's only instance in this process.
 const INSTANCE: &str = "local";
-
-/// What every module stands on.
-pub struct Base {
-    pub config: Config,
-    pub metrics: PrometheusHandle,
-    pub clock: Arc<SystemClock>,
-    pub ids: Arc<SystemIds>,
-    pub endpoints: Endpoints,
-}
-
-impl Base {
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::<SystemClock>::clone(&self.clock)
-    }
-
-    fn ids(&self) -> Arc<dyn Ids> {
-        Arc::<SystemIds>::clone(&self.ids)
-    }
-
-    fn module(&self, service: &'static str, health: Health) -> Module {
-        Module {
-            service,
-            config: self.config.server,
-            clock: self.clock(),
-            ids: self.ids(),
-            // The gateway and Cloud say for whom they speak; both are in this process.
-            trusted_proxies: if service == "gateway" {
-                [].into()
-            } else {
-                [IpAddr::V4(Ipv4Addr::LOCALHOST)].into()
-            },
-            health,
-        }
-    }
-
-    fn health(&self) -> Health {
-        Health::new(self.clock(), Some(self.metrics.clone()))
-    }
-
-    fn transcode(&self, services: &[&str]) -> Result<TranscodeLayer, Fault> {
-        let methods = kombify_contracts::methods().iter();
-        self.transcode_methods(methods.filter(|method| services.contains(&method.service.as_str())))
-    }
-
-    fn transcode_methods(
-        &self,
-        methods: impl Iterator<Item = &'static kombify_contracts::Method>,
-    ) -> Result<TranscodeLayer, Fault> {
-        let server = self.config.server;
-        let options = TranscodeOptions {
-            max_body_bytes: server.max_request_bytes,
-            body_timeout: Duration::from_secs(server.request_timeout_seconds),
-            ..TranscodeOptions::default()
-        };
-        Ok(TranscodeLayer::new(methods, options, self.clock())?)
-    }
-
-    fn intervals(&self) -> Intervals {
-        Intervals {
-            refresh: Duration::from_secs(self.config.keys.refresh_seconds),
-            unknown_key: Duration::from_secs(self.config.keys.unknown_key_seconds),
-        }
-    }
-
-    fn verifier(&self, module: &str, issuer_keys: Arc<KeySet>, mesh_keys: Arc<KeySet>) -> Arc<Verifier> {
-        let accepts = Accepts {
-            issuer: self.endpoints.idp.clone(),
-            audience: AUDIENCE.into(),
-            claims: ClaimNames {
-                default_organisation: DEFAULT_ORGANISATION.into(),
-                platform_organisation: PLATFORM_ORGANISATION.into(),
-                ..ClaimNames::default()
-            },
-            service_audience: format!("service:{module}"),
-        };
-        Arc::new(Verifier::new(accepts, issuer_keys, mesh_keys, self.clock()))
-    }
-
-    fn guard(&self, verifier: Arc<Verifier>, directory: Arc<dyn Directory>, refusals: Refusals) -> Guard {
-        let limiter = Arc::new(RateLimiter::new(self.config.rates.clone(), self.clock()));
-        Guard { verifier, directory, limiter, refusals }
-    }
-}
-
-/// The stores of this process.
-pub struct Stores {
-    pub platform: Arc<PlatformSqlite>,
-    pub idp: Idp,
-}
-
-impl Stores {
-    /// Opens them, and brings them up to date.
-    ///
-    /// # Errors
-    /// - one line that says which file is not right, and what to do.
-    pub fn open(base: &Base, data: &Data) -> Result<Self, Fault> {
-        let platform = Arc::new(PlatformSqlite::open(&data.file("platform.db"), base.ids())?);
-        let config = kombify_idp::Config {
-            issuer: base.endpoints.idp.clone(),
-            audience: AUDIENCE.into(),
-            access_token_lifetime: Duration::from_secs(base.config.idp.access_token_seconds),
-            refresh_token_lifetime: Duration::from_hours(720),
-            session_lifetime: Duration::from_hours(12),
-            publish_ahead: Duration::from_secs(base.config.idp.publish_ahead_seconds),
-            default_org: DEFAULT_ORGANISATION.into(),
-            clients: vec![kombify_idp::Client {
-                id: crate::token::CLIENT.into(),
-                redirect_uris: vec![crate::token::REDIRECT.into()],
-                post_logout_redirect_uris: Vec::new(),
-            }],
-        };
-        let idp = Idp::open(&data.file("idp.db"), config, base.clock(), base.ids())?;
-        Ok(Self { platform, idp })
-    }
-}
 
 struct PlatformCheck(Arc<PlatformSqlite>);
 

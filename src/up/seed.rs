@@ -7,15 +7,9 @@ use kombify_core::{Change, Clock as _, Ids as _, OrgId, Plan, PlanGrant, Sub};
 use kombify_idp::SeedUser;
 use secrecy::ExposeSecret as _;
 
-use super::modules::{Base, Stores};
+use super::base::{Base, DEFAULT_ORGANISATION, PLATFORM_ORGANISATION, Stores};
 use crate::Fault;
 use crate::data::{Data, Passwords, passwords, passwords_file};
-
-/// The issuer's default organisation: self-registered users land here.
-pub const DEFAULT_ORGANISATION: &str = "310000000000000001";
-
-/// The platform's own organisation.
-pub const PLATFORM_ORGANISATION: &str = "310000000000000002";
 
 /// How long the seeded plans hold, in hours: ten years.
 const GRANT_HOURS: i64 = 10 * 365 * 24;

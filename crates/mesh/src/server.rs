@@ -197,6 +197,8 @@ impl Module {
             let own = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(kombify_contracts::file_descriptor_set())
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // So that a client can read the details of an error.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
                 .with_service_name("grpc.health.v1.Health");
             services.iter().fold(own, |own, service| own.with_service_name(*service))
         };

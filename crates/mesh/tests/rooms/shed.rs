@@ -10,9 +10,6 @@ use tokio::task::JoinSet;
 
 use crate::support::{GET_USER, Stub, answered, code, fault, request, send};
 
-/// How many requests the room takes at once.
-const AT_ONCE: usize = 2;
-
 /// A stub that answers as often as the gate has permits.
 fn gated() -> (Stub, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
@@ -27,65 +24,43 @@ fn gated() -> (Stub, Arc<Semaphore>) {
     (stub, gate)
 }
 
-/// A full room.
-async fn full(room: &Shed, stub: &Stub) -> JoinSet<Option<Code>> {
-    let mut open = JoinSet::new();
-    for _ in 0..AT_ONCE {
+/// Sends so many requests more, and waits until the stub has them.
+async fn enter(room: &Shed, stub: &Stub, open: &mut JoinSet<Option<Code>>, more: usize) {
+    let before = stub.reached();
+    for _ in 0..more {
         let (room, stub) = (room.clone(), stub.clone());
         open.spawn(async move { code(&send(room, &stub, request(GET_USER)).await) });
     }
-    stub.until_reached(AT_ONCE).await;
-    open
+    stub.until_reached(before + more).await;
 }
 
 #[tokio::test]
 async fn one_request_too_many_is_told_to_come_back() {
-    let (room, (stub, gate)) = (Shed::new(AT_ONCE), gated());
-    let open = full(&room, &stub).await;
+    let (room, (stub, gate), mut open) = (Shed::new(2), gated(), JoinSet::new());
+    enter(&room, &stub, &mut open, 2).await;
 
     for _ in 0..3 {
         let response = send(room.clone(), &stub, request(GET_USER)).await;
         let fault = fault(&response);
         assert_eq!((fault.code, fault.retry_after), (Code::ServiceUnavailable, Some(Duration::from_secs(1))));
     }
-    assert_eq!(stub.reached(), AT_ONCE);
+    assert_eq!(stub.reached(), 2);
 
-    gate.add_permits(AT_ONCE);
-    assert_eq!(open.join_all().await, [None; AT_ONCE], "those within are served");
+    gate.add_permits(2);
+    assert_eq!(open.join_all().await, [None; 2], "those within are served");
 }
 
 #[tokio::test]
 async fn a_place_is_free_again_after_an_answer_and_after_a_caller_who_went_away() {
-    let (room, (stub, gate)) = (Shed::new(AT_ONCE), gated());
-    let mut open = full(&room, &stub).await;
+    let (room, (stub, gate), mut open) = (Shed::new(2), gated(), JoinSet::new());
+    enter(&room, &stub, &mut open, 2).await;
 
     gate.add_permits(1);
     assert_eq!(open.join_next().await.unwrap().unwrap(), None);
-    gate.add_permits(1);
-    assert_eq!(code(&send(room.clone(), &stub, request(GET_USER)).await), None);
-    assert_eq!(stub.reached(), AT_ONCE + 1);
+    enter(&room, &stub, &mut open, 1).await;
 
-    drop(open);
-    gate.add_permits(0);
-    let again = async {
-        let mut open = full_again(&room, &stub).await;
-        gate.add_permits(AT_ONCE);
-        while let Some(served) = open.join_next().await {
-            assert_eq!(served.unwrap(), None);
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
-}
-
-/// A room that is full once more.
-async fn full_again(room: &Shed, stub: &Stub) -> JoinSet<Option<Code>> {
-    tokio::task::yield_now().await;
-    let before = stub.reached();
-    let mut open = JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let (room, stub) = (room.clone(), stub.clone());
-        open.spawn(async move { code(&send(room, &stub, request(GET_USER)).await) });
-    }
-    stub.until_reached(before + AT_ONCE).await;
-    open
+    open.shutdown().await;
+    enter(&room, &stub, &mut open, 2).await;
+    gate.add_permits(2);
+    assert_eq!(open.join_all().await, [None; 2]);
 }
