@@ -6,6 +6,7 @@ mod doctor;
 mod token;
 mod up;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -62,8 +63,7 @@ fn run(cli: Cli) -> Result<(), Fault> {
         Command::Doctor => runtime.block_on(doctor::doctor(&config)),
         Command::Token { user } => {
             let token = runtime.block_on(token::token(&config, &user))?;
-            println!("{token}");
-            Ok(())
+            Ok(writeln!(std::io::stdout(), "{token}")?)
         }
     }
 }

@@ -84,7 +84,8 @@ pub async fn up(config: Config) -> Result<(), Fault> {
     modules::start(&base, &data, stores, sockets, &mut process)?;
     data.write_endpoints(&endpoints)?;
     welcome::ready(&endpoints).await?;
-    welcome::print(&endpoints, data.dir(), &seeded);
+    welcome::print(&endpoints, data.dir(), &seeded)?;
+    seed::mark(&data)?;
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

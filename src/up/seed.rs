@@ -11,6 +11,9 @@ use super::base::{Base, DEFAULT_ORGANISATION, PLATFORM_ORGANISATION, Stores};
 use crate::Fault;
 use crate::data::{Data, Passwords, passwords, passwords_file};
 
+/// The file that says that the data is seeded.
+const MARK: &str = "seeded";
+
 /// How long the seeded plans hold, in hours: ten years.
 const GRANT_HOURS: i64 = 10 * 365 * 24;
 
@@ -58,13 +61,13 @@ const PEOPLE: [Person; 4] = [
 
 /// Seeds a new mesh; a mesh that was seeded stays as its people made it. Gives the passwords that nobody saw yet.
 ///
-/// Every step can be done again, and the mark comes last: whatever ends the process in between, the next `up` goes on.
+/// Every step can be done again, and the mark comes last, after the passwords were printed: whatever ends the process in
+/// between, the next `up` goes on.
 ///
 /// # Errors
 /// - what a store or the system says.
 pub async fn seed(base: &Base, data: &Data, stores: &Stores) -> Result<Passwords, Fault> {
-    let mark = data.file("seeded");
-    if mark.exists() {
+    if data.file(MARK).exists() {
         return Ok(Passwords::new());
     }
     let passwords = make_passwords(base, data)?;
@@ -72,8 +75,15 @@ pub async fn seed(base: &Base, data: &Data, stores: &Stores) -> Result<Passwords
         seed_person(base, stores, person, &passwords).await?;
     }
     seed_instance(base, stores).await?;
-    kombify_mesh::config::write_secret(&mark, b"")?;
     Ok(passwords)
+}
+
+/// Marks the data as seeded: its people saw their passwords.
+///
+/// # Errors
+/// - what the system says.
+pub fn mark(data: &Data) -> Result<(), Fault> {
+    Ok(kombify_mesh::config::write_secret(&data.file(MARK), b"")?)
 }
 
 /// The passwords of the people to seed, on the disk before anybody has them.

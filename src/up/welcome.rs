@@ -1,5 +1,6 @@
 //! What `up` says when everything is there.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,24 +42,40 @@ pub async fn ready(endpoints: &Endpoints) -> Result<(), Fault> {
 }
 
 /// Prints where things are, the passwords where they are new, and what to try.
-pub fn print(endpoints: &Endpoints, data: &Path, new_passwords: &Passwords) {
+///
+/// # Errors
+/// - if nobody reads it.
+pub fn print(endpoints: &Endpoints, data: &Path, new_passwords: &Passwords) -> Result<(), Fault> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text(endpoints, data, new_passwords).as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn text(endpoints: &Endpoints, data: &Path, new_passwords: &Passwords) -> String {
     let Endpoints { gateway, admin, cloud, idp } = endpoints;
-    println!("kombify is up. Its data is in {}. Ctrl-C ends it.\n", data.display());
-    println!("  gateway            {gateway}   JSON and gRPC, everything public");
-    println!("  admin              {admin}");
-    println!("  cloud              {cloud}");
-    println!("  identity provider  {idp}   for development only\n");
-    if !new_passwords.is_empty() {
-        println!("These users are new. Their passwords are printed this once:\n");
-        for (login, password) in new_passwords {
-            println!("  {login:<6} {password}");
-        }
-        println!();
-    }
-    println!("Next, in another shell:\n");
-    println!("  export TOKEN=$(target/debug/kombify token alice)");
-    println!("  curl -s -H \"authorization: Bearer $TOKEN\" {gateway}/v1/whoami");
-    println!("  curl -s -H \"authorization: Bearer $TOKEN\" {gateway}/v1/users/me");
-    println!("  curl -s -H \"authorization: Bearer $TOKEN\" -H 'content-type: application/json' \\");
-    println!("       -d '{{\"slug\": \"home\", \"name\": \"Home\"}}' {gateway}/v1/tenants");
+    let passwords = if new_passwords.is_empty() {
+        String::new()
+    } else {
+        let lines: String =
+            new_passwords.iter().map(|(login, password)| format!("  {login:<6} {password}\n")).collect();
+        format!("These users are new. Their passwords are printed this once:\n\n{lines}\n")
+    };
+    format!(
+        "kombify is up. Its data is in {data}. Ctrl-C ends it.
+
+  gateway            {gateway}   JSON and gRPC, everything public
+  admin              {admin}
+  cloud              {cloud}
+  identity provider  {idp}   for development only
+
+{passwords}Next, in another shell:
+
+  export TOKEN=$(target/debug/kombify token alice)
+  curl -s -H \"authorization: Bearer $TOKEN\" {gateway}/v1/whoami
+  curl -s -H \"authorization: Bearer $TOKEN\" {gateway}/v1/users/me
+  curl -s -H \"authorization: Bearer $TOKEN\" -H 'content-type: application/json' \\
+       -d '{{\"slug\": \"home\", \"name\": \"Home\"}}' {gateway}/v1/tenants
+",
+        data = data.display()
+    )
 }

@@ -270,7 +270,10 @@ impl House {
             let key = format!("KOMBIFY__LISTEN__{}", module.name().to_uppercase());
             command.env(key, format!("127.0.0.1:{port}"));
         }
-        command.envs(self.env.iter().map(|(key, value)| (key, value))).envs(env.iter().copied());
+        for (key, value) in &self.env {
+            command.env(key, value);
+        }
+        command.envs(env.iter().copied());
         command.arg("up").stdin(Stdio::null()).stdout(out).stderr(err);
         self.child = Some(command.spawn().unwrap());
     }

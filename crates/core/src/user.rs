@@ -172,7 +172,7 @@ pub trait UserStore: Send + Sync + 'static {
     /// The user, if the platform ever saw one of that `sub`.
     async fn find(&self, sub: &Sub) -> Result<Option<User>>;
 
-    /// Changes what the user set.
+    /// Changes what the user set. What is so already stays as it is, etag too; the audit has a row all the same.
     ///
     /// # Errors
     /// - [`Error::NotFound`] if the user was never seen.

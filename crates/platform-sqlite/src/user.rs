@@ -50,7 +50,10 @@ impl UserStore for PlatformSqlite {
         self.write(change, move |write| {
             let user = get(write.transaction, &sub)?;
             Etag::check(etag, user.etag)?;
-            set_own(write, &sub, &patch.apply(user.own))?;
+            let own = patch.apply(user.own.clone());
+            if own != user.own {
+                set_own(write, &sub, &own)?;
+            }
             write.audit(&sub, None, [])?;
             get(write.transaction, &sub)
         })

@@ -40,9 +40,10 @@ impl Fence {
         {
             return Err(Error::RateLimited { limit: counted.limit, retry_after: counted.reset });
         }
-        let needs_caller = kombify_contracts::method(path)
-            .and_then(|method| method.access.as_ref())
-            .is_some_and(|access| access.door() != Door::Public);
+        let Some(method) = kombify_contracts::method(path) else {
+            return Ok(None); // Health and reflection know no callers.
+        };
+        let needs_caller = method.access.as_ref().is_some_and(|access| access.door() != Door::Public);
         match credentials(headers)?.bearer {
             None if needs_caller => Err(Error::AuthRequired),
             None => Ok(None),

@@ -107,6 +107,6 @@ async fn a_second_up_on_the_same_data_says_that_it_is_in_use() {
 
     house.kill();
     house.start();
-    let email = &whoami(&house, Module::Gateway, &alice).await["email"];
-    assert_eq!(email, "alice@example.com", "who was killed holds no lock");
+    let identity = whoami(&house, Module::Gateway, &alice).await;
+    assert_eq!(identity["email"], "alice@example.com", "who was killed holds no lock");
 }

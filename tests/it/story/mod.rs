@@ -56,7 +56,8 @@ async fn pages(house: &House, token: &str, path: &str, limit: usize) -> Vec<Valu
     loop {
         let separator = if path.contains('?') { '&' } else { '?' };
         let next = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
-        let answer = house.call("GET", &format!("{path}{separator}limit={limit}{next}")).by(token).send().await;
+        let answer =
+            house.call("GET", &format!("{path}{separator}limit={limit}{next}")).by(token).send().await;
         let part = answer.list();
         assert_eq!(answer.json["meta"]["limit"], limit);
         assert!(part.len() <= limit, "{}", answer.text);

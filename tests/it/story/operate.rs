@@ -74,8 +74,8 @@ async fn an_instance_is_registered_drained_activated_and_removed_and_every_step_
     assert_eq!(again.data(), drained.data(), "draining a draining instance changes nothing");
     for (status, name) in [("active", "local"), ("draining", "second")] {
         let listed = house.call("GET", &format!("{INSTANCES}?status={status}")).by(&root.token).send().await;
-        let names: Vec<&Value> = listed.list().iter().map(|instance| &instance["name"]).collect();
-        assert_eq!(names, [name], "{status}");
+        let listed: Vec<&Value> = listed.list().iter().map(|instance| &instance["name"]).collect();
+        assert_eq!(listed, [name], "{status}");
     }
     let active = root.step(verb("activate"), "instance.activated", "done").await;
     assert_eq!(active.data()["status"], "active");

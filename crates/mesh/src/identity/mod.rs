@@ -169,9 +169,17 @@ impl Room for Identify {
     }
 }
 
+/// Who the caller says to be; what each of our own hops appended to it is taken off again.
 fn user_agent(headers: &HeaderMap) -> String {
-    let agent = headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-    agent.unwrap_or_default().chars().take(256).collect()
+    let agent = headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let mut own = agent;
+    while let Some((before, last)) = own.rsplit_once(' ') {
+        if !last.starts_with("tonic/") {
+            break;
+        }
+        own = before;
+    }
+    own.chars().take(256).collect()
 }
 
 #[cfg(test)]
@@ -184,6 +192,19 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn what_our_own_hops_append_to_the_user_agent_is_taken_off() {
+        for (given, expected) in [
+            ("curl/7.88.1 tonic/0.14.9 tonic/0.14.9", "curl/7.88.1"),
+            ("tonic/0.14.9", "tonic/0.14.9"),
+            ("Mozilla/5.0 (X11; Linux x86_64) tonic/0.14.9", "Mozilla/5.0 (X11; Linux x86_64)"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("user-agent", given.parse().unwrap());
+            assert_eq!(user_agent(&headers), expected);
+        }
     }
 
     #[test]
