@@ -83,6 +83,8 @@ pub fn read(status: &Status) -> Remote {
         info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default();
     let message = match (info, code) {
         (None, Code::InternalError) => "internal error".to_owned(),
+        // A transport's words: addresses, causes.
+        (None, Code::ServiceUnavailable) => "a module that the answer needs is away".to_owned(),
         (None, Code::NotImplemented) if status.message().is_empty() => {
             "the method is not served here".to_owned()
         }

@@ -13,7 +13,7 @@ use http::header::{CONNECTION, HOST};
 use http::{HeaderName, HeaderValue, Request, Response};
 use kombify_core::wire::RpcPath;
 use kombify_core::{Error, Result};
-use kombify_mesh::client::connect;
+use kombify_mesh::client::{connect, is_timeout};
 use kombify_mesh::context::Deadline;
 use kombify_mesh::status::refuse;
 use kombify_mesh::trace::{TRACEPARENT, TraceContext};
@@ -94,6 +94,9 @@ impl Service<Request<Body>> for Proxy {
         prepare(&mut request);
         Box::pin(async move {
             let mut response = channel.oneshot(request).await.unwrap_or_else(|cause| {
+                if is_timeout(&cause) {
+                    return refuse(&Error::DeadlineExceeded);
+                }
                 tracing::warn!(%cause, module = method.module, "a module is away");
                 let message = format!("{} is away", method.module);
                 refuse(&Error::unavailable(message, Duration::from_secs(5)))

@@ -111,6 +111,9 @@ impl Verifier {
     async fn verify_anew(&self, token: &str, now: Timestamp) -> Result<Remembered> {
         let header =
             jsonwebtoken::decode_header(token).map_err(|_| Error::AuthInvalid("it is not a signed JWT"))?;
+        if header.crit.is_some() {
+            return Err(Error::AuthInvalid("it has extensions that nobody here understands")); // RFC 7515, 4.1.11.
+        }
         let kid = header.kid.ok_or(Error::AuthInvalid("it names no key"))?;
         // The issuer decides which keys are asked; whether it really issued the token, the signature tells.
         let claimed: Map<String, Value> = jsonwebtoken::dangerous::insecure_decode_claims(token)

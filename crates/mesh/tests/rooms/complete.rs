@@ -14,7 +14,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic_types::StatusExt as _;
 
-use crate::support::{GET_USER, Manual, REQUEST_ID, Stub, answered, body, code, fault, header, request, send};
+use crate::support::{
+    GET_USER, Manual, REQUEST_ID, Stub, answered, body, code, fault, header, request, send,
+};
 
 fn complete() -> Complete {
     Complete::new(Manual::new())
@@ -39,12 +41,21 @@ fn envelope(response: &Response<Body>) -> Envelope {
 async fn a_fault_leaves_with_its_envelope_and_the_id_of_its_request() {
     let response = completed(from_fault(&Error::invalid("update.theme", "must be light"))).await;
     let error = envelope(&response).error;
-    assert_eq!((error.code.as_str(), error.message.as_str()), ("VALIDATION_FAILED", "update.theme must be light"));
-    assert_eq!(error.details.fields, BTreeMap::from([("update.theme".to_owned(), "must be light".to_owned())]));
+    assert_eq!(
+        (error.code.as_str(), error.message.as_str()),
+        ("VALIDATION_FAILED", "update.theme must be light")
+    );
+    assert_eq!(
+        error.details.fields,
+        BTreeMap::from([("update.theme".to_owned(), "must be light".to_owned())])
+    );
     assert_eq!((error.request_id.as_str(), error.timestamp.as_str()), (REQUEST_ID, "2026-01-02T03:04:05Z"));
 
     let status = failed(&response).unwrap();
-    assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, "update.theme must be light"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (tonic::Code::InvalidArgument, "update.theme must be light")
+    );
     let details = status.get_error_details();
     assert_eq!(details.request_info().map(|info| info.request_id.as_str()), Some(REQUEST_ID));
     assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("VALIDATION_FAILED"));
@@ -72,11 +83,16 @@ async fn what_can_be_tried_again_says_when() {
 async fn a_quota_stands_in_three_headers() {
     for (limit, used, remaining) in [(2, 2, "0"), (10, 3, "7"), (2, 5, "0")] {
         let response = completed(from_fault(&Error::QuotaExceeded { resource: "stacks", limit, used })).await;
-        let quota = ["x-quota-limit", "x-quota-used", "x-quota-remaining"].map(|name| header(&response, name));
-        assert_eq!(quota, [Some(limit.to_string().as_str()), Some(used.to_string().as_str()), Some(remaining)]);
+        let quota =
+            ["x-quota-limit", "x-quota-used", "x-quota-remaining"].map(|name| header(&response, name));
+        assert_eq!(
+            quota,
+            [Some(limit.to_string().as_str()), Some(used.to_string().as_str()), Some(remaining)]
+        );
         assert_eq!(envelope(&response).error.details.pairs["resource"], "stacks");
     }
-    let response = completed(from_fault(&Error::RateLimited { limit: 2, retry_after: Duration::from_secs(1) })).await;
+    let response =
+        completed(from_fault(&Error::RateLimited { limit: 2, retry_after: Duration::from_secs(1) })).await;
     assert_eq!(header(&response, "x-quota-limit"), None);
 }
 

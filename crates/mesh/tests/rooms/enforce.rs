@@ -8,8 +8,8 @@ use kombify_core::{Caller, Code, Error, Plan};
 use kombify_mesh::access::{Enforce, RefusedAtDoor, decide};
 
 use crate::support::{
-    CREATE_TENANT, GET_TENANT, GET_USER, HEALTH, LIST_KEYS, LIST_USERS, Manual, REPORT_REFUSALS, Stub, ada, called,
-    caller, code, fault, module, request, send, service, user, with,
+    CREATE_TENANT, GET_TENANT, GET_USER, HEALTH, LIST_KEYS, LIST_USERS, Manual, REPORT_REFUSALS, Stub, ada,
+    called, caller, code, fault, module, request, send, service, user, with,
 };
 
 fn enforce() -> Enforce {
@@ -74,7 +74,10 @@ fn a_door_that_names_nobody_opens_for_nobody() {
         }
     }
     let access = Access { door: 99, ..Access::default() };
-    assert!(callers().iter().all(|caller| decide(&access, caller).is_err()), "a door of a later contract stays shut");
+    assert!(
+        callers().iter().all(|caller| decide(&access, caller).is_err()),
+        "a door of a later contract stays shut"
+    );
 }
 
 #[tokio::test]
@@ -112,7 +115,10 @@ async fn a_method_that_nobody_contracted_is_not_served() {
     ] {
         let response = send(enforce(), &stub, called(path, &operator()).await).await;
         assert_eq!(code(&response), Some(Code::NotImplemented), "{path}");
-        assert!(response.extensions().get::<RpcPath>().is_none(), "a path that a client chose is no name: {path}");
+        assert!(
+            response.extensions().get::<RpcPath>().is_none(),
+            "a path that a client chose is no name: {path}"
+        );
     }
     assert_eq!(stub.reached(), 0);
 }

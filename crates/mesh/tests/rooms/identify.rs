@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::mint::{House, Key, Known, base64, changed, hmac_token, unsigned, without};
 use crate::support::{
-    ADDRESS, GET_USER, HEALTH, REQUEST_ID, Stub, USER_AGENT, code, fault, membership, request, send, service, with,
+    ADDRESS, GET_USER, HEALTH, REQUEST_ID, Stub, USER_AGENT, code, fault, membership, request, send, service,
+    with,
 };
 
 fn bearer(token: &str) -> String {
@@ -50,7 +51,8 @@ async fn a_token_of_each_algorithm_is_good() {
     let keys = [Key::rs256("rsa"), Key::es256("ec"), Key::ed("ed")];
     house.issuer.publish(&[&keys[0], &keys[1], &keys[2]]);
     for key in &keys {
-        let caller = accepted(&house, &[("authorization", bearer(&key.token(&house.claims())).as_str())]).await;
+        let caller =
+            accepted(&house, &[("authorization", bearer(&key.token(&house.claims())).as_str())]).await;
         assert_eq!(caller.user().unwrap().sub.as_str(), "ada", "{}", key.alg);
         assert!(caller.service().is_none());
     }
@@ -123,10 +125,16 @@ async fn a_forged_token_is_refused() {
         ("no algorithm, signed", house.key.token_with(&header("alg", json!("none")), &claims)),
         ("no algorithm, spelt anew", format!("{}.", unsigned(&header("alg", json!("NONE")), &claims))),
         ("HMAC by the public key", hmac_token(&hs256(&house.key), &claims, &house.key.public)),
-        ("HMAC by the key's text", hmac_token(&hs256(&house.key), &claims, base64(&house.key.public).as_bytes())),
+        (
+            "HMAC by the key's text",
+            hmac_token(&hs256(&house.key), &claims, base64(&house.key.public).as_bytes()),
+        ),
         ("HMAC by the RSA key", hmac_token(&hs256(&rsa), &claims, &rsa.public)),
         ("the algorithm of another key", house.key.token_with(&header("alg", json!("RS256")), &claims)),
-        ("another hash than the key's", rsa.token_with(&changed(rsa.header(), "alg", json!("RS512")), &claims)),
+        (
+            "another hash than the key's",
+            rsa.token_with(&changed(rsa.header(), "alg", json!("RS512")), &claims),
+        ),
         ("the id of another key", house.key.token_with(&header("kid", json!("rsa")), &claims)),
         ("a key of a stranger under our id", stranger.token(&claims)),
         ("a key that the token brings", stranger.token_with(&header("jwk", stranger.jwk.clone()), &claims)),
@@ -213,7 +221,10 @@ async fn a_service_token_is_good_only_by_its_own_key_at_the_module_that_it_names
     for (token, why) in [
         (house.stack.token(&claims("cloud")), "its key belongs to another service"),
         (house.cloud.token(&claims("admin")), "its key belongs to another service"),
-        (house.cloud.token(&changed(claims("cloud"), "aud", json!("service:kits"))), "its audience is another"),
+        (
+            house.cloud.token(&changed(claims("cloud"), "aud", json!("service:kits"))),
+            "its audience is another",
+        ),
         (house.cloud.token(&changed(claims("cloud"), "aud", json!("kombify"))), "its audience is another"),
         (house.cloud.token(&changed(claims("cloud"), "sub", json!("ada"))), "its subject is not a service"),
         (house.cloud.token(&changed(claims("cloud"), "exp", json!(house.now() - 60))), "it has expired"),
@@ -231,7 +242,11 @@ async fn what_identified_the_caller_goes_no_further() {
     let house = House::new();
     let (user, module) = (house.token(), house.service_token());
     let by_module = bearer(&module);
-    let pair = [("authorization", by_module.as_str()), ("x-kombify-user-token", user.as_str()), ("x-tenant-id", "home")];
+    let pair = [
+        ("authorization", by_module.as_str()),
+        ("x-kombify-user-token", user.as_str()),
+        ("x-tenant-id", "home"),
+    ];
     let (_, stub) = house.call(&pair).await;
     let inner = stub.last();
     assert!(!inner.headers().contains_key("authorization"));
@@ -282,7 +297,8 @@ async fn a_remembered_token_is_refused_once_it_expires() {
 #[tokio::test]
 async fn methods_of_others_know_no_callers() {
     let (house, stub) = (House::new(), Stub::ok());
-    let response = send(house.identify(), &stub, with(request(HEALTH), "authorization", "Bearer garbage")).await;
+    let response =
+        send(house.identify(), &stub, with(request(HEALTH), "authorization", "Bearer garbage")).await;
     assert_eq!(code(&response), None);
     assert!(stub.last().extensions().get::<Arc<Caller>>().is_none());
 }
@@ -300,9 +316,11 @@ async fn a_request_that_came_past_the_outer_rooms_is_our_fault() {
 async fn the_log_learns_who_called() {
     let house = House::new();
     let (user, module) = (bearer(&house.token()), bearer(&house.service_token()));
-    for (credential, logged) in
-        [(user.as_str(), Some("ada")), (module.as_str(), Some("service:cloud/local")), ("Bearer garbage", None)]
-    {
+    for (credential, logged) in [
+        (user.as_str(), Some("ada")),
+        (module.as_str(), Some("service:cloud/local")),
+        ("Bearer garbage", None),
+    ] {
         let (response, _) = house.call(&[("authorization", credential)]).await;
         assert_eq!(response.extensions().get::<LoggedCaller>().map(|caller| caller.0.as_str()), logged);
     }
@@ -320,7 +338,8 @@ async fn the_directory_adds_what_the_token_does_not_say() {
         name: Some("Mirror".to_owned()),
     })));
     let claims = changed(house.claims(), "name", json!("Ada"));
-    let claims = changed(claims, "urn:zitadel:iam:org:project:roles", json!({"subscriber_pro": {"1": "acme"}}));
+    let claims =
+        changed(claims, "urn:zitadel:iam:org:project:roles", json!({"subscriber_pro": {"1": "acme"}}));
     let credential = bearer(&house.key.token(&claims));
     let caller = accepted(&house, &[("authorization", credential.as_str())]).await;
     let user = caller.user().unwrap();

@@ -100,7 +100,11 @@ async fn a_source_that_fails_takes_no_known_key_away() {
     advance(Duration::from_hours(1)).await;
     assert!(keys.known("known").is_some());
     assert_eq!(missing(&keys, "known").await, None);
-    assert_eq!(missing(&keys, "other").await, Some(Code::AuthInvalid), "what the source once said still counts");
+    assert_eq!(
+        missing(&keys, "other").await,
+        Some(Code::AuthInvalid),
+        "what the source once said still counts"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +121,11 @@ async fn where_nothing_is_known_yet_the_caller_is_told_to_come_back() {
     source.fail(false);
     assert_eq!(missing(&keys, "published").await, Some(Code::ServiceUnavailable));
     advance(Duration::from_secs(1)).await;
-    assert_eq!(missing(&keys, "published").await, None, "a failure is no reason to wait as for an unknown key");
+    assert_eq!(
+        missing(&keys, "published").await,
+        None,
+        "a failure is no reason to wait as for an unknown key"
+    );
     assert_eq!(source.fetches(), 2);
 }
 
@@ -169,7 +177,8 @@ async fn keys_that_do_not_verify_tokens_are_passed_over() {
     let keys = key_set(&source);
     let (rsa, ec, ed) = (Key::rs256("rsa"), Key::es256("ec"), Key::ed("ed"));
     let of = |key: &Key, name: &str, value: Value| changed(key.jwk.clone(), name, value);
-    let p384 = json!({"kty": "EC", "crv": "P-384", "x": base64(&[1; 48]), "y": base64(&[2; 48]), "kid": "p384"});
+    let p384 =
+        json!({"kty": "EC", "crv": "P-384", "x": base64(&[1; 48]), "y": base64(&[2; 48]), "kid": "p384"});
     let jwks = vec![
         of(&rsa, "use", json!("enc")),
         of(&ed, "use", json!("enc")),

@@ -11,8 +11,8 @@ use kombify_mesh::rate::{ClassLimit, Limit, RateLimiter, RateLimits};
 use tonic::body::Body;
 
 use crate::support::{
-    GET_USER, HEALTH, LIST_KEYS, LIST_USERS, Manual, REGISTER_KEY, REPORT_REFUSALS, Stub, called, caller, code, fault,
-    header, module, request, send, service, user,
+    GET_USER, HEALTH, LIST_KEYS, LIST_USERS, Manual, REGISTER_KEY, REPORT_REFUSALS, Stub, called, caller,
+    code, fault, header, module, request, send, service, user,
 };
 
 /// Small limits, so that they are reached.
@@ -69,7 +69,8 @@ async fn exactly_the_limit_of_the_plan_is_served() {
 #[test]
 fn the_limits_are_those_of_the_contracts() {
     let limiter = RateLimiter::new(RateLimits::default(), Manual::new());
-    for (class, free, pro, enterprise) in [("admin", 10, 100, 500), ("other", 100, 500, 2000), ("sign-in", 20, 20, 20)]
+    for (class, free, pro, enterprise) in
+        [("admin", 10, 100, 500), ("other", 100, 500, 2000), ("sign-in", 20, 20, 20)]
     {
         for (plan, expected) in [(Plan::Free, free), (Plan::Pro, pro), (Plan::Enterprise, enterprise)] {
             let counted = limiter.count(class, &of("ada", plan, &[]), "203.0.113.7").unwrap();
@@ -78,7 +79,11 @@ fn the_limits_are_those_of_the_contracts() {
     }
     for method in kombify_contracts::methods() {
         let class = method.access.as_ref().unwrap().rate.as_str();
-        assert!(class.is_empty() || RateLimits::default().0.contains_key(class), "{} counts as {class}", method.path);
+        assert!(
+            class.is_empty() || RateLimits::default().0.contains_key(class),
+            "{} counts as {class}",
+            method.path
+        );
     }
 }
 

@@ -276,7 +276,8 @@ impl House {
     /// Calls a method with these headers through the identity room.
     pub(crate) async fn call(&self, headers: &[(&'static str, &str)]) -> (Response<Body>, Stub) {
         let stub = Stub::ok();
-        let request = headers.iter().fold(request(GET_USER), |request, &(name, value)| with(request, name, value));
+        let request =
+            headers.iter().fold(request(GET_USER), |request, &(name, value)| with(request, name, value));
         (send(self.identify(), &stub, request).await, stub)
     }
 }

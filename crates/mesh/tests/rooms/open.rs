@@ -5,12 +5,17 @@ use kombify_core::{Caller, Clock as _, Code, Plan, Result, TenantId, TenantRole}
 use kombify_mesh::access::{Enforce, Opened, open, open_tenant};
 
 use crate::support::{
-    ADDRESS, CREATE_TENANT, GET_TENANT, GET_USER, Manual, REPORT_REFUSALS, REQUEST_ID, Stub, USER_AGENT, ada, called,
-    caller, code, membership, module, send, service, tenant_id, user, with,
+    ADDRESS, CREATE_TENANT, GET_TENANT, GET_USER, Manual, REPORT_REFUSALS, REQUEST_ID, Stub, USER_AGENT, ada,
+    called, caller, code, membership, module, send, service, tenant_id, user, with,
 };
 
 /// The message as a service method gets it: a call of `path` by `caller`, with these headers.
-async fn let_in<R>(path: &str, caller: &Caller, headers: &[(&'static str, &str)], message: R) -> tonic::Request<R> {
+async fn let_in<R>(
+    path: &str,
+    caller: &Caller,
+    headers: &[(&'static str, &str)],
+    message: R,
+) -> tonic::Request<R> {
     let stub = Stub::ok();
     let request = called(path, caller).await;
     let request = headers.iter().fold(request, |request, &(name, value)| with(request, name, value));

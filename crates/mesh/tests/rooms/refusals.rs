@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 use crate::support::{
-    ADDRESS, CREATE_TENANT, GET_USER, HEALTH, LIST_USERS, Manual, REQUEST_ID, Stub, UPDATE_USER, USER_AGENT, ada,
-    called, code, context, module, request, send,
+    ADDRESS, CREATE_TENANT, GET_USER, HEALTH, LIST_USERS, Manual, REQUEST_ID, Stub, UPDATE_USER, USER_AGENT,
+    ada, called, code, context, module, request, send,
 };
 
 /// How many refusals wait at most.
@@ -98,7 +98,10 @@ async fn an_unknown_caller_and_a_method_of_others_are_not() {
     let stub = || door(|| Error::AuthRequired);
     assert!(left(Scope::Everything, LIST_USERS, &Caller::default(), &stub()).await.is_empty());
     assert!(left(Scope::Everything, HEALTH, &ada(), &stub()).await.is_empty());
-    assert!(left(Scope::Everything, UPDATE_USER, &ada(), &Stub::ok()).await.is_empty(), "nothing was refused");
+    assert!(
+        left(Scope::Everything, UPDATE_USER, &ada(), &Stub::ok()).await.is_empty(),
+        "nothing was refused"
+    );
 }
 
 #[tokio::test]
@@ -179,7 +182,8 @@ async fn refusals_are_delivered_in_their_order_and_in_batches() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_that_fails_is_tried_again_and_nothing_is_lost_or_twice() {
     let (room, worker) = queue(Scope::Everything, Manual::new());
-    let (cancel, tries, delivered) = (CancellationToken::new(), AtomicUsize::new(0), Mutex::new(Vec::<Refusal>::new()));
+    let (cancel, tries, delivered) =
+        (CancellationToken::new(), AtomicUsize::new(0), Mutex::new(Vec::<Refusal>::new()));
     let deliver = |batch: Vec<Refusal>| {
         let fails = tries.fetch_add(1, Ordering::Relaxed) < 3;
         if !fails {

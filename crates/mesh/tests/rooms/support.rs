@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as Poller, Poll};
@@ -16,8 +16,8 @@ use http_body_util::{BodyExt as _, Full};
 use jiff::{SignedDuration, Timestamp};
 use kombify_core::error::Remote;
 use kombify_core::{
-    Caller, Clock, Code, Error, Ids, Membership, Memberships, OrgId, Plan, RequestId, ServiceIdentity, Sub, TenantId,
-    TenantRole, UserIdentity,
+    Caller, Clock, Code, Error, Ids, Membership, Memberships, OrgId, Plan, RequestId, ServiceIdentity, Sub,
+    TenantId, TenantRole, UserIdentity,
 };
 use kombify_mesh::context::Context;
 use kombify_mesh::edge::ClientAddress;
@@ -60,6 +60,8 @@ pub(crate) const REQUEST_ID: &str = "req-1";
 pub(crate) const ADDRESS: &str = "203.0.113.7";
 /// The program that makes every request of these tests.
 pub(crate) const USER_AGENT: &str = "rooms/1.0";
+/// A port of this machine that is free.
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A clock that is set by hand.
 pub(crate) struct Manual(Mutex<Timestamp>);
@@ -186,7 +188,8 @@ pub(crate) async fn send(room: impl Room, stub: &Stub, request: Request<Body>) -
 
 /// A call of the method at `path`, as the outer rooms hand it on.
 pub(crate) fn request(path: &str) -> Request<Body> {
-    let request = Request::post(path).header("content-type", "application/grpc").header("user-agent", USER_AGENT);
+    let request =
+        Request::post(path).header("content-type", "application/grpc").header("user-agent", USER_AGENT);
     let mut request = request.body(Body::empty()).unwrap();
     let extensions = request.extensions_mut();
     extensions.insert(REQUEST_ID.parse::<RequestId>().unwrap());
@@ -301,10 +304,10 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start(stub: &Stub) -> Self {
-        Self::start_with(stub, ServerConfig::default()).await
+        Self::start_with(stub, ServerConfig::default(), ANY_PORT).await
     }
 
-    pub(crate) async fn start_with(stub: &Stub, config: ServerConfig) -> Self {
+    pub(crate) async fn start_with(stub: &Stub, config: ServerConfig, address: SocketAddr) -> Self {
         let clock = Manual::new();
         let health = Health::new(clock.clone(), None);
         let module = Module {
@@ -315,7 +318,7 @@ impl Served {
             trusted_proxies: Vec::<IpAddr>::new().into(),
             health: health.clone(),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
         let (app, until) = (App::new(stub.clone()), cancel.clone());

@@ -1,7 +1,8 @@
 //! The room that tells of the request: one line and two metrics, and no secret in either.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use http::{Request, Response};
 use kombify_core::Error;
@@ -14,13 +15,17 @@ use tonic::body::Body;
 
 use crate::support::{GET_USER, REQUEST_ID, Stub, answered, body, code, header, request, send, with};
 
+thread_local! {
+    /// What this thread's test has logged: the subscriber is the process's, so that no test takes another's away.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Where the log goes.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+struct Lines;
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -38,14 +43,11 @@ fn mark(mut response: Response<Body>) -> Response<Body> {
 
 /// Sends `request`, and gives the log beside the answer.
 async fn logged(stub: &Stub, request: Request<Body>) -> (Response<Body>, Vec<Value>) {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-    let response = {
-        let _logging = tracing::subscriber::set_default(subscriber);
-        send(Tell { service: "test" }, stub, request).await
-    };
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| tracing_subscriber::fmt().json().with_writer(|| Lines).init());
+    LOGGED.take();
+    let response = send(Tell { service: "test" }, stub, request).await;
+    let text = String::from_utf8(LOGGED.take()).unwrap();
     assert!(!text.contains("a-secret-token"), "{text}");
     (response, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
@@ -55,9 +57,11 @@ async fn one_request_is_one_line_that_says_who_what_and_how_it_ended() {
     let good = Stub::new(|_| async { mark(answered()) });
     let bad = Stub::new(|_| async { mark(refuse(&Error::AuthRequired)) });
     for (stub, status) in [(good, "0"), (bad, "16")] {
-        let (_, lines) = logged(&stub, with(request(GET_USER), "authorization", "Bearer a-secret-token")).await;
+        let (_, lines) =
+            logged(&stub, with(request(GET_USER), "authorization", "Bearer a-secret-token")).await;
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
-        let (field, span) = (|name: &str| line["fields"][name].as_str(), |name: &str| line["span"][name].as_str());
+        let (field, span) =
+            (|name: &str| line["fields"][name].as_str(), |name: &str| line["span"][name].as_str());
         assert_eq!((field("message"), field("method")), (Some("request"), Some("POST")));
         assert_eq!((field("path"), field("rpc")), (Some(GET_USER), Some(GET_USER)));
         assert_eq!((field("status"), field("userId")), (Some(status), Some("ada")));
@@ -99,9 +103,11 @@ async fn metrics_count_by_method_and_status_and_never_by_a_path_that_a_client_ch
 
     let text = recorder.handle().render();
     let count = |method: &str, status: &str| {
-        let labels = [format!("method=\"{method}\""), format!("status=\"{status}\""), "service=\"test\"".to_owned()];
+        let labels =
+            [format!("method=\"{method}\""), format!("status=\"{status}\""), "service=\"test\"".to_owned()];
         let is_it = |line: &&str| {
-            line.starts_with("kombify_requests_total{") && labels.iter().all(|label| line.contains(label.as_str()))
+            line.starts_with("kombify_requests_total{")
+                && labels.iter().all(|label| line.contains(label.as_str()))
         };
         text.lines().find(is_it).and_then(|line| line.rsplit(' ').next()).map(ToOwned::to_owned)
     };
