@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 use self::load::{Round, Target, gateway_answer, rooms_answer};
 use self::mint::Mint;
-use self::servers::{House, Served};
+use self::servers::House;
 use self::table::Row;
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;

@@ -80,7 +80,9 @@ pub async fn up(config: Config) -> Result<(), Fault> {
     let stores = base::Stores::open(&base, &data)?;
     let seeded = seed::seed(&base, &data, &stores).await?;
 
+    let upkeep = base.metrics.clone();
     let mut process = Process { cancel: CancellationToken::new(), tasks: JoinSet::new() };
+    process.tasks.spawn(modules::keep_up(upkeep, process.cancel.clone()));
     modules::start(&base, &data, stores, sockets, &mut process)?;
     data.write_endpoints(&endpoints)?;
     welcome::ready(&endpoints).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -21,8 +22,10 @@ use kombify_mesh::identity::service_token::Signer;
 use kombify_mesh::join::{self, MeshKeys};
 use kombify_mesh::server::{App, Guard, Module};
 use kombify_platform_sqlite::PlatformSqlite;
+use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::Layer as _;
 
@@ -30,6 +33,9 @@ use super::base::{Base, Stores};
 use super::{Process, Sockets};
 use crate::Fault;
 use crate::data::Data;
+
+/// How often what was counted is folded.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The name of each module's only instance in this process.
 const INSTANCE: &str = "local";
@@ -59,6 +65,16 @@ struct NoKeys;
 impl KeySource for NoKeys {
     async fn fetch(&self) -> kombify_core::Result<Vec<PublishedKey>> {
         Ok(Vec::new())
+    }
+}
+
+/// Folds what was counted, again and again until cancelled: otherwise it would grow until somebody reads `/metrics`.
+pub async fn keep_up(metrics: PrometheusHandle, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(UPKEEP_INTERVAL) => metrics.run_upkeep(),
+        }
     }
 }
 

@@ -56,9 +56,10 @@ fn text(endpoints: &Endpoints, data: &Path, new_passwords: &Passwords) -> String
     let passwords = if new_passwords.is_empty() {
         String::new()
     } else {
-        let lines: String =
-            new_passwords.iter().map(|(login, password)| format!("  {login:<6} {password}\n")).collect();
-        format!("These users are new. Their passwords are printed this once:\n\n{lines}\n")
+        let lines: Vec<_> =
+            new_passwords.iter().map(|(login, password)| format!("  {login:<6} {password}")).collect();
+        let lines = lines.join("\n");
+        format!("These users are new. Their passwords are printed this once:\n\n{lines}\n\n")
     };
     format!(
         "kombify is up. Its data is in {data}. Ctrl-C ends it.

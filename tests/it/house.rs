@@ -321,7 +321,7 @@ fn free_ports() -> [u16; 4] {
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let offset = u16::try_from(std::process::id() % 1000).unwrap_or_default() * 20;
-    let mut free = || {
+    let free = || {
         for _ in 0..COUNT {
             let next = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
             let port = FIRST + (next + offset) % COUNT;

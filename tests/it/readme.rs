@@ -1,5 +1,6 @@
 //! The README's commands, taken from the README and run, and held against what the README says that they print.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
@@ -58,7 +59,8 @@ fn the_commands_of_the_readme_print_what_it_says() {
 
     let house = House::up();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_kombify")).parent().unwrap();
-    let tools = std::env::var("KOMBIFY_TOOLS").unwrap_or_else(|_| format!("{root}/target/tools"));
+    let tools = std::env::var_os("KOMBIFY_TOOLS")
+        .map_or_else(|| format!("{root}/target/tools").into(), PathBuf::from);
     let mut script = String::from("set -euo pipefail\n");
     for step in &steps {
         let mut commands = step.commands.clone();
@@ -71,20 +73,23 @@ fn the_commands_of_the_readme_print_what_it_says() {
         script.push_str(&commands);
         script.push_str("echo; echo '#### next'\n");
     }
+    let others = std::env::var_os("PATH").unwrap();
+    let own = [binary.to_owned(), tools.join("bin")];
+    let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&others))).unwrap();
     let output = Command::new("bash")
         .arg("-c")
         .arg(&script)
         .current_dir(root)
         .env("KOMBIFY__DATA", house.data())
-        .env("PATH", format!("{}:{tools}/bin:{}", binary.display(), std::env::var("PATH").unwrap()))
+        .env("PATH", path)
         .stdin(Stdio::null())
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     let printed: Vec<_> = printed.split("#### next\n").collect();
+    let port = Regex::new(r"localhost:\d+").unwrap();
     for (step, printed) in steps.iter().zip(&printed) {
-        let port = Regex::new(r"localhost:\d+").unwrap();
         let same = |text: &str| port.replace_all(&settled(text), "localhost:PORT").into_owned();
         assert_eq!(same(printed), same(&step.prints), "{}\n{errors}", step.commands);
     }

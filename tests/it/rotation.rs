@@ -30,7 +30,8 @@ async fn keys_rotate_through_all_three_algorithms_without_one_failed_call() {
     let old = house.token("carol");
     let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let caller = tokio::task::spawn_blocking({
-        let (house, stop, calls, old) = (Arc::clone(&house), Arc::clone(&stop), Arc::clone(&calls), old.clone());
+        let (house, stop, calls, old) =
+            (Arc::clone(&house), Arc::clone(&stop), Arc::clone(&calls), old.clone());
         let runtime = tokio::runtime::Handle::current();
         move || {
             let mut keys = BTreeSet::new();
@@ -39,7 +40,8 @@ async fn keys_rotate_through_all_three_algorithms_without_one_failed_call() {
                 keys.insert(header_of(&new));
                 for token in [&new, &old] {
                     for module in [Module::Gateway, Module::Admin, Module::Cloud] {
-                        let answer = runtime.block_on(house.call_at(module, "GET", "/v1/whoami").by(token).send());
+                        let answer =
+                            runtime.block_on(house.call_at(module, "GET", "/v1/whoami").by(token).send());
                         assert_eq!(answer.status, 200, "{module:?} after {keys:?}: {answer:?}");
                         calls.fetch_add(1, Ordering::Relaxed);
                     }
@@ -51,7 +53,8 @@ async fn keys_rotate_through_all_three_algorithms_without_one_failed_call() {
     });
     for alg in ["ES256", "EdDSA", "RS256"] {
         let root = house.token("root");
-        let rotated = house.call_at(Module::Idp, "POST", "/keys:rotate").by(&root).json(&json!({"alg": alg})).send();
+        let rotated =
+            house.call_at(Module::Idp, "POST", "/keys:rotate").by(&root).json(&json!({"alg": alg})).send();
         let rotated = rotated.await;
         assert_eq!(rotated.status, 200, "{rotated:?}");
         let kid = rotated.json["kid"].as_str().unwrap().to_owned();

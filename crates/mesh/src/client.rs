@@ -44,7 +44,7 @@ pub fn connect(url: &str) -> Result<Channel> {
 /// Whether a call failed because its own `grpc-timeout` was over: the channel holds every call to it.
 pub fn is_timeout(cause: &tonic::transport::Error) -> bool {
     std::iter::successors(Some(cause as &(dyn std::error::Error + 'static)), |cause| cause.source())
-        .any(|cause| cause.is::<tonic::TimeoutExpired>())
+        .any(<dyn std::error::Error + 'static>::is::<tonic::TimeoutExpired>)
 }
 
 /// Another module, as the generated clients call it.
@@ -126,7 +126,9 @@ impl Service<Request<Body>> for Peer {
             prepared?;
             match tokio::time::timeout(due, ready.call(request)).await {
                 Ok(Ok(response)) => Ok(response),
-                Ok(Err(cause)) if is_timeout(&cause) => Err(crate::status::from_fault(&Error::DeadlineExceeded)),
+                Ok(Err(cause)) if is_timeout(&cause) => {
+                    Err(crate::status::from_fault(&Error::DeadlineExceeded))
+                }
                 Ok(Err(cause)) => Err(Status::unavailable(cause.to_string())),
                 Err(_) => Err(crate::status::from_fault(&Error::DeadlineExceeded)),
             }

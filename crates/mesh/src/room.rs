@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -45,18 +46,21 @@ impl<R: Clone, S> Layer<S> for RoomLayer<R> {
     type Service = RoomService<R, S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RoomService { room: self.0.clone(), inner }
+        RoomService(Arc::new((self.0.clone(), inner)))
     }
 }
 
-/// A room with what is behind it.
-#[derive(Clone, Debug)]
-pub struct RoomService<R, S> {
-    room: R,
-    inner: S,
+/// A room with what is behind it. A clone is one more reference to it, however much is behind.
+#[derive(Debug)]
+pub struct RoomService<R, S>(Arc<(R, S)>);
+
+impl<R, S> Clone for RoomService<R, S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
-impl<R: Room, S: Inner> Service<Request<Body>> for RoomService<R, S> {
+impl<R: Room, S: Inner + Sync> Service<Request<Body>> for RoomService<R, S> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -66,7 +70,10 @@ impl<R: Room, S: Inner> Service<Request<Body>> for RoomService<R, S> {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (room, inner) = (self.room.clone(), self.inner.clone());
-        Box::pin(async move { Ok(room.pass(request, inner).await) })
+        let this = Arc::clone(&self.0);
+        Box::pin(async move {
+            let (room, inner) = &*this;
+            Ok(room.pass(request, inner.clone()).await)
+        })
     }
 }

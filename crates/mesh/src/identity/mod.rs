@@ -171,7 +171,8 @@ impl Room for Identify {
 
 /// Who the caller says to be; what each of our own hops appended to it is taken off again.
 fn user_agent(headers: &HeaderMap) -> String {
-    let agent = headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let agent =
+        headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let mut own = agent;
     while let Some((before, last)) = own.rsplit_once(' ') {
         if !last.starts_with("tonic/") {

@@ -167,9 +167,9 @@ async fn headers_that_claim_an_identity_change_nothing() {
     let (nobody, ada): (&[_], &[_]) = (&[], &[("authorization", token.as_str())]);
     for credential in [nobody, ada] {
         let honest = accepted(&house, credential).await;
-        let forger = accepted(&house, &[credential, &forged[..]].concat()).await;
-        assert_eq!(format!("{forger:?}"), format!("{honest:?}"));
-        assert!(!format!("{forger:?}").contains("kombisphere_admin"));
+        let outcome = accepted(&house, &[credential, &forged[..]].concat()).await;
+        assert_eq!(format!("{outcome:?}"), format!("{honest:?}"));
+        assert!(!format!("{outcome:?}").contains("kombisphere_admin"));
     }
 }
 
