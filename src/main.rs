@@ -1,8 +1,11 @@
 //! Floor 5: the binary. The only place where a service meets a store.
 
+mod comment;
 mod config;
+mod contracts;
 mod data;
 mod doctor;
+mod openapi;
 mod token;
 mod up;
 
@@ -31,6 +34,14 @@ enum Command {
     Up,
     /// Looks at everything that `up` needs, says what is wrong and what to do, and changes nothing.
     Doctor,
+    /// Prints every method with its access, limits and audit action, as a Markdown table.
+    Contracts,
+    /// Prints the `OpenAPI` document of what the gateway serves.
+    Openapi {
+        /// Also what modules serve each other under /api/internal.
+        #[arg(long)]
+        internal: bool,
+    },
     /// Prints an access token of a user of the running mesh: signs in, and refreshes what it got earlier.
     Token {
         /// The login: root, alice, bob, carol, or the e-mail address of somebody who signed up.
@@ -61,6 +72,10 @@ fn run(cli: Cli) -> Result<(), Fault> {
     match cli.command {
         Command::Up => runtime.block_on(up::up(config)),
         Command::Doctor => runtime.block_on(doctor::doctor(&config)),
+        Command::Contracts => Ok(write!(std::io::stdout(), "{}", contracts::table(&config.rates))?),
+        Command::Openapi { internal } => {
+            Ok(writeln!(std::io::stdout(), "{:#}", openapi::document(!internal))?)
+        }
         Command::Token { user } => {
             let token = runtime.block_on(token::token(&config, &user))?;
             Ok(writeln!(std::io::stdout(), "{token}")?)

@@ -6,6 +6,7 @@ mod browser;
 mod floors;
 mod house;
 mod matrix;
+mod openapi;
 mod readme;
 mod rotation;
 mod story;

@@ -26,6 +26,11 @@ const SEEDED: [(&str, usize); 4] = [
     ("mesh.key.registered", 1),
 ];
 
+/// These tests need a binary that can be told to die.
+pub fn needed() {
+    assert!(cfg!(feature = "failpoints"), "this test needs the feature failpoints: run `make test`");
+}
+
 /// A write, and how it shows.
 struct Write {
     /// The name of its failpoint.
@@ -238,20 +243,20 @@ async fn check_places(house: &House, root: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(feature = "failpoints"), ignore = "needs the feature failpoints: `make test` has it")]
 async fn what_was_not_committed_is_not_there_and_the_same_call_makes_it() {
+    needed();
     dies_in_every_write(BEFORE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(feature = "failpoints"), ignore = "needs the feature failpoints: `make test` has it")]
 async fn what_was_committed_is_there_once_however_often_it_is_asked_for() {
+    needed();
     dies_in_every_write(AFTER).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(feature = "failpoints"), ignore = "needs the feature failpoints: `make test` has it")]
 async fn a_first_start_that_dies_is_gone_on_with_by_the_next() {
+    needed();
     for (action, _) in SEEDED {
         for moment in [BEFORE, AFTER] {
             let failpoint = format!("{action}:{moment}");

@@ -5,6 +5,7 @@ mod lasting;
 mod operate;
 mod ports;
 mod profile;
+mod provider;
 mod sign_in;
 mod tenant;
 
