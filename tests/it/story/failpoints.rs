@@ -28,7 +28,8 @@ const SEEDED: [(&str, usize); 4] = [
 
 /// These tests need a binary that can be told to die.
 pub fn needed() {
-    assert!(cfg!(feature = "failpoints"), "this test needs the feature failpoints: run `make test`");
+    #[cfg(not(feature = "failpoints"))]
+    panic!("this test needs the feature failpoints: run `make test`");
 }
 
 /// A write, and how it shows.
