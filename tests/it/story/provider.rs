@@ -69,9 +69,9 @@ async fn whoever_signs_up_while_it_dies_has_an_account_or_has_none() {
         arm(&mut house, "idp.user.add", moment);
         let account = Account::of("dora");
         let url = house.url(Module::Idp).to_owned();
-        let mut tries = JoinSet::new();
-        tries.spawn(async move { sign_up(&url, &Account::of("dora")).await.sub });
-        let tried = tries.join_next().await.unwrap();
+        let mut signing_up = JoinSet::new();
+        signing_up.spawn(async move { sign_up(&url, &Account::of("dora")).await.sub });
+        let tried = signing_up.join_next().await.unwrap();
         assert!(tried.is_err(), "{moment}: nobody signs up at a dead provider");
         goes_on(&mut house, "idp.user.add", moment).await;
         if !is_there {
