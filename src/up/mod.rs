@@ -2,6 +2,7 @@
 
 mod base;
 mod modules;
+mod process;
 mod seed;
 mod welcome;
 
@@ -10,20 +11,11 @@ use std::sync::Arc;
 use kombify_mesh::system::{SystemClock, SystemIds};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::Fault;
+use self::process::{Process, Stage};
 use crate::config::{Config, Listen};
 use crate::data::{Data, Endpoints};
-
-/// The process: what it ends with, and what runs in it.
-pub struct Process {
-    /// Ends everything.
-    pub cancel: CancellationToken,
-    /// Everything that runs.
-    pub tasks: JoinSet<()>,
-}
 
 /// The sockets of the modules, bound before anything starts: a taken port stops `up` before it changed anything.
 pub struct Sockets {
@@ -70,6 +62,9 @@ impl Sockets {
 /// # Errors
 /// - one line that says what is in the way, before anything is changed.
 pub async fn up(config: Config) -> Result<(), Fault> {
+    // Heard from the first moment on: whoever sees "kombify is up" may end it.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     kombify_mesh::telemetry::start_logs(&config.log);
     let metrics = kombify_mesh::telemetry::start_metrics()?;
     let data = Data::take(&config.data)?;
@@ -81,24 +76,18 @@ pub async fn up(config: Config) -> Result<(), Fault> {
     let seeded = seed::seed(&base, &data, &stores).await?;
 
     let upkeep = base.metrics.clone();
-    let mut process = Process { cancel: CancellationToken::new(), tasks: JoinSet::new() };
-    process.tasks.spawn(modules::keep_up(upkeep, process.cancel.clone()));
+    let mut process = Process::default();
+    process.spawn(Stage::Rest, |cancel| modules::keep_up(upkeep, cancel));
     modules::start(&base, &data, stores, sockets, &mut process)?;
     data.write_endpoints(&endpoints)?;
     welcome::ready(&endpoints).await?;
     welcome::print(&endpoints, data.dir(), &seeded)?;
     seed::mark(&data)?;
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("ending: open requests get their time");
-    process.cancel.cancel();
-    while let Some(ended) = process.tasks.join_next().await {
-        ended?;
-    }
-    Ok(())
+    process.end().await
 }

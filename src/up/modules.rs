@@ -30,7 +30,8 @@ use tonic::service::Routes;
 use tower::Layer as _;
 
 use super::base::{Base, Stores};
-use super::{Process, Sockets};
+use super::Sockets;
+use super::process::{Process, Stage};
 use crate::Fault;
 use crate::data::Data;
 
@@ -120,7 +121,7 @@ fn start_idp(
     let (routes, reporter) = module.routes(&[], Routes::default())?;
     follow_health(&module, reporter, Vec::new(), process);
     let app = module.app(Some(idp.router()), module.bounded(routes));
-    serve(module, listener, app, process);
+    serve(module, Stage::Rest, listener, app, process);
     Ok(())
 }
 
@@ -150,8 +151,7 @@ fn start_admin(
     };
     keep_fresh(&platform.mesh_keys, process);
     let (refusals, worker) = audit::queue(Scope::Everything, base.clock());
-    let cancel = process.cancel.clone();
-    process.tasks.spawn(async move {
+    process.spawn(Stage::Rest, |cancel| async move {
         worker.run(cancel, |refusals| kombify_admin::keep_refusals(Arc::clone(&store), refusals)).await;
     });
     let verifier = base.verifier("admin", issuer_keys, Arc::clone(&platform.mesh_keys));
@@ -162,7 +162,7 @@ fn start_admin(
         base.module("admin", health),
         guard,
         (&kombify_admin::SERVICES, kombify_admin::routes(&platform)),
-        listener,
+        (Stage::Admin, listener),
         process,
     )
 }
@@ -178,12 +178,13 @@ fn start_cloud(
     let signer = Arc::new(Signer::open(&data.file("keys/cloud.pkcs8"), own, base.clock())?);
     let stranger = Peer::anonymous(&base.endpoints.admin)?;
     let admin = Peer::new("admin", &base.endpoints.admin, Arc::clone(&signer))?;
-    process.tasks.spawn(join::register(stranger.clone(), signer, join_secret, process.cancel.clone()));
+    let registrar = stranger.clone();
+    process.spawn(Stage::Rest, |cancel| join::register(registrar, signer, join_secret, cancel));
     let mesh_keys = Arc::new(KeySet::new(MeshKeys::new(stranger), base.intervals()));
     keep_fresh(&mesh_keys, process);
     let (refusals, worker) = audit::queue(Scope::Doors, base.clock());
-    let (cancel, reporter) = (process.cancel.clone(), admin.clone());
-    process.tasks.spawn(async move {
+    let reporter = admin.clone();
+    process.spawn(Stage::CloudRefusals, |cancel| async move {
         worker.run(cancel, |refusals| kombify_cloud::report_refusals(reporter.clone(), refusals)).await;
     });
     let guard = base.guard(base.verifier("cloud", issuer_keys, mesh_keys), Arc::new(TokenOnly), refusals);
@@ -193,7 +194,7 @@ fn start_cloud(
         module,
         guard,
         (&kombify_cloud::SERVICES, kombify_cloud::routes(admin)),
-        listener,
+        (Stage::Cloud, listener),
         process,
     )
 }
@@ -220,7 +221,7 @@ fn start_gateway(
     };
     let transcode = base.transcode_methods(kombify_gateway::public_methods())?;
     let app = gateway.app(own, &transcode)?;
-    serve(module, listener, app, process);
+    serve(module, Stage::Gateway, listener, app, process);
     Ok(())
 }
 
@@ -230,20 +231,19 @@ fn start_module(
     module: Module,
     guard: Guard,
     (services, routes): (&[&str], Routes),
-    listener: TcpListener,
+    (stage, listener): (Stage, TcpListener),
     process: &mut Process,
 ) -> Result<(), Fault> {
     let (routes, reporter) = module.routes(services, routes)?;
     follow_health(&module, reporter, services.iter().map(ToString::to_string).collect(), process);
     let calls = base.transcode(services)?.layer(module.rooms(guard, services, routes));
     let app = module.app(None, calls);
-    serve(module, listener, app, process);
+    serve(module, stage, listener, app, process);
     Ok(())
 }
 
-fn serve(module: Module, listener: TcpListener, app: App, process: &mut Process) {
-    let cancel = process.cancel.clone();
-    process.tasks.spawn(async move { module.serve(listener, app, cancel).await });
+fn serve(module: Module, stage: Stage, listener: TcpListener, app: App, process: &mut Process) {
+    process.spawn(stage, |cancel| async move { module.serve(listener, app, cancel).await });
 }
 
 fn follow_health(
@@ -252,13 +252,13 @@ fn follow_health(
     services: Vec<String>,
     process: &mut Process,
 ) {
-    let (health, cancel) = (module.health.clone(), process.cancel.clone());
-    process.tasks.spawn(async move { health.follow(reporter, services, cancel).await });
+    let health = module.health.clone();
+    process.spawn(Stage::Rest, |cancel| async move { health.follow(reporter, services, cancel).await });
 }
 
 fn keep_fresh(keys: &Arc<KeySet>, process: &mut Process) {
-    let (keys, cancel) = (Arc::clone(keys), process.cancel.clone());
-    process.tasks.spawn(async move { keys.run(cancel).await });
+    let keys = Arc::clone(keys);
+    process.spawn(Stage::Rest, |cancel| async move { keys.run(cancel).await });
 }
 
 /// The join secret in `path`; it is made there if there is none.

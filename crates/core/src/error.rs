@@ -381,6 +381,13 @@ impl Envelope {
         }
     }
 
+    /// The fault that it is about, as a module hands it on.
+    pub fn into_fault(self) -> Error {
+        let EnvelopeError { code, message, details, request_id: _, timestamp: _ } = self.error;
+        let code = Code::parse(&code).unwrap_or(Code::InternalError);
+        Error::Remote(Box::new(Remote { code, message, details, retry_after: None }))
+    }
+
     /// The HTTP status that goes with it.
     pub fn http_status(&self) -> u16 {
         Code::parse(&self.error.code).unwrap_or(Code::InternalError).http()

@@ -16,6 +16,9 @@ pub const USER_TOKEN: &str = "x-kombify-user-token";
 pub const ERROR: &str = "x-kombify-error";
 /// How long the value of [`ERROR`] is at most.
 pub const ERROR_MAX_BYTES: usize = 4096;
+/// What [`Malformed`] says, from a gateway that read the JSON to the module whose doors come first: as [`ERROR`]. Whoever
+/// sends it is refused with it, so that it needs no trust.
+pub const MALFORMED: &str = "x-kombify-malformed";
 /// The headers with which a gateway informs about the caller. No service of ours takes identity from them.
 pub const IDENTITY: [&str; 6] =
     ["x-user-id", "x-user-email", "x-user-name", "x-org-id", "x-user-roles", "x-subscription-plan"];

@@ -157,10 +157,14 @@ impl Room for Refusals {
         let path = request.uri().path().to_owned();
         let response = forward(inner, request).await;
         if let Some(refusal) = self.refusal(&path, &caller, context, &response)
-            && self.queue.try_send(refusal).is_err()
+            && let Err(cause) = self.queue.try_send(refusal)
         {
             metrics::counter!("kombify_refusals_lost_total").increment(1);
-            tracing::error!("a refusal is lost: the queue to the audit log is full");
+            let cause = match cause {
+                mpsc::error::TrySendError::Full(_) => "full",
+                mpsc::error::TrySendError::Closed(_) => "closed",
+            };
+            tracing::error!(cause, "a refusal is lost: the queue to the audit log does not take it");
         }
         response
     }

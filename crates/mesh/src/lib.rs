@@ -13,6 +13,7 @@ pub mod health;
 pub mod identity;
 pub mod join;
 pub mod limits;
+pub mod malformed;
 pub mod rate;
 pub mod room;
 pub mod server;

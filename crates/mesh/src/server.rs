@@ -15,7 +15,6 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use kombify_core::directory::Directory;
-use kombify_core::wire::Malformed;
 use kombify_core::{Clock, Ids};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,8 +34,9 @@ use crate::identity::Identify;
 use crate::identity::verifier::Verifier;
 use crate::limits::{CatchPanic, Due, Shed, Weigh};
 use crate::rate::{Limit, RateLimiter};
-use crate::room::{Inner, Room, RoomLayer, forward};
-use crate::status::{Complete, refuse};
+use crate::malformed::RefuseMalformed;
+use crate::room::{Inner, RoomLayer};
+use crate::status::Complete;
 
 /// How a module serves.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -105,23 +105,9 @@ pub struct Module {
     pub health: Health,
 }
 
-/// The room before the codec: JSON that did not become a message is refused here, where a message that does not decode
-/// would be.
-#[derive(Clone, Copy, Debug)]
-pub struct RefuseMalformed;
-
-impl Room for RefuseMalformed {
-    async fn pass(&self, request: Request<Body>, inner: impl Inner) -> Response<Body> {
-        match request.extensions().get::<Malformed>() {
-            Some(Malformed(fault)) => refuse(fault),
-            None => forward(inner, request).await,
-        }
-    }
-}
-
 impl Module {
     /// The rooms that every call of a module passes, in their order: completion, panic, shed, deadline, size, identity,
-    /// refusals, access, rate limit; then the codec.
+    /// refusals, rate limit, access; then the codec. Whoever is refused at a door is counted, too.
     ///
     /// # Panics
     /// If `routes` serves a method for tenants and the directory knows no memberships: nobody could ever enter.
@@ -141,8 +127,8 @@ impl Module {
         let rooms = ServiceBuilder::new()
             .layer(RoomLayer(Identify { verifier, directory }))
             .layer(RoomLayer(refusals))
-            .layer(RoomLayer(Enforce { clock: Arc::clone(&self.clock) }))
             .layer(RoomLayer(Limit { limiter }))
+            .layer(RoomLayer(Enforce { clock: Arc::clone(&self.clock) }))
             .layer(RoomLayer(RefuseMalformed))
             .service(routes);
         self.bounded(rooms)

@@ -15,7 +15,7 @@ use kombify_core::Result;
 use kombify_mesh::identity::verifier::Verifier;
 use kombify_mesh::rate::{ClassLimit, RateLimits};
 use kombify_mesh::room::{Inner, RoomLayer};
-use kombify_mesh::server::{App, Module, RefuseMalformed};
+use kombify_mesh::server::{App, Module};
 use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 use tower::{Layer as _, ServiceBuilder};
@@ -92,7 +92,6 @@ impl Gateway {
             kombify_mesh::rate::RateLimiter::new(self.config.limits(), Arc::clone(&self.module.clock));
         let calls = ServiceBuilder::new()
             .layer(RoomLayer(Fence::new(self.verifier, limiter)))
-            .layer(RoomLayer(RefuseMalformed))
             .service(Proxy::new(&self.upstreams, own)?);
         let calls = transcode.layer(self.module.bounded(calls));
         let calls = RoomLayer(Cors::new(self.config.cors_origins)).layer(calls);

@@ -15,6 +15,7 @@ use kombify_core::wire::RpcPath;
 use kombify_core::{Error, Result};
 use kombify_mesh::client::{connect, is_timeout};
 use kombify_mesh::context::Deadline;
+use kombify_mesh::malformed::carry;
 use kombify_mesh::status::refuse;
 use kombify_mesh::trace::{TRACEPARENT, TraceContext};
 use tonic::body::Body;
@@ -92,6 +93,8 @@ impl Service<Request<Body>> for Proxy {
             return Box::pin(async move { Ok(refuse(&fault)) });
         };
         prepare(&mut request);
+        // The module refuses it, behind its doors: so a stranger gets a stranger's answer, and a row of the audit.
+        carry(&mut request);
         Box::pin(async move {
             let mut response = channel.oneshot(request).await.unwrap_or_else(|cause| {
                 if is_timeout(&cause) {

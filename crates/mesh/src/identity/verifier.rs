@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::claims::ClaimNames;
 use super::keys::KeySet;
+use super::service_token::LIFETIME_SECONDS;
 
 /// How far clocks may differ, in seconds. Source: contract C2.
 pub const CLOCK_SKEW_SECONDS: i64 = 60;
@@ -139,6 +140,7 @@ impl Verifier {
             .claims;
         let expires = check_times(&claims, now)?;
         let verified = if from_mesh {
+            check_lifetime(&claims)?;
             let sub = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
             let service = sub.parse().map_err(|_| Error::AuthInvalid("its subject is not a service"))?;
             if key.owner.as_ref() != Some(&service) {
@@ -171,6 +173,15 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp>
     #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
     let expires = expires as i64;
     Timestamp::from_second(expires).map_err(|_| Error::AuthInvalid("its expiry is no time"))
+}
+
+/// A service token lives for a minute at most, whoever signed it for longer. Source: contract C2.
+fn check_lifetime(claims: &Map<String, Value>) -> Result<()> {
+    let at = |name: &str| claims.get(name).and_then(Value::as_i64);
+    match (at("iat"), at("exp")) {
+        (Some(issued), Some(expires)) if expires - issued <= LIFETIME_SECONDS => Ok(()),
+        _ => Err(Error::AuthInvalid("a service token is good for a minute only")),
+    }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's, and open")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kombify_core::wire::Malformed;
 use kombify_core::{Code, Error};
-use kombify_mesh::server::RefuseMalformed;
+use kombify_mesh::malformed::RefuseMalformed;
 
 use crate::support::{GET_USER, Stub, code, fault, request, send};
 
