@@ -1,5 +1,6 @@
 //! `kombify token <user>`: the whole sign-in for a shell, by a client library that is not the provider's own.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -56,6 +57,10 @@ pub async fn token(config: &Config, user: &str) -> Result<String, Fault> {
     }
     let issuer = data::endpoints(&config.data)?.idp;
     let file = config.data.join("tokens").join(format!("{user}.json"));
+    // One at a time: two that refresh the same token would look like a thief to the provider.
+    let turn =
+        File::options().create(true).truncate(false).write(true).open(config.data.join("tokens.lock"))?;
+    turn.lock()?;
     let kept = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
     let kept = kept.filter(|kept| kept.issuer == issuer);
     if let Some(kept) = &kept

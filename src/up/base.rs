@@ -135,6 +135,7 @@ impl Stores {
             refresh_token_lifetime: Duration::from_hours(720),
             session_lifetime: Duration::from_hours(12),
             publish_ahead: Duration::from_secs(base.config.idp.publish_ahead_seconds),
+            sign_ins_per_minute: base.config.rates.0.get("sign-in").map_or(u32::MAX, |limit| limit.free),
             default_org: DEFAULT_ORGANISATION.into(),
             clients: vec![kombify_idp::Client {
                 id: crate::token::CLIENT.into(),

@@ -12,8 +12,8 @@ use kombify_mesh::system::{SystemClock, SystemIds};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Fault;
 use self::process::{Process, Stage};
+use crate::Fault;
 use crate::config::{Config, Listen};
 use crate::data::{Data, Endpoints};
 

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::Layer as _;
 
-use super::base::{Base, Stores};
 use super::Sockets;
+use super::base::{Base, Stores};
 use super::process::{Process, Stage};
 use crate::Fault;
 use crate::data::Data;

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
@@ -44,7 +45,10 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> 
 /// - what the system says.
 pub fn write_secret(path: &Path, secret: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let beside = path.with_extension("new");
+    // A name of its own: two may write at the same time, and the last one wins whole.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let beside = path.with_extension(format!("new-{}-{number}", std::process::id()));
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kombify_core::RequestId;
+use kombify_core::{RequestId, ServiceIdentity};
 use tokio::time::Instant;
 
 use crate::trace::TraceContext;
@@ -55,6 +55,8 @@ pub struct Context {
     pub trace: TraceContext,
     /// When its answer is due.
     pub deadline: Deadline,
+    /// The module that speaks for the user.
+    pub service: Option<ServiceIdentity>,
     /// The user's own token.
     pub(crate) user_token: Option<UserToken>,
     /// The address of the caller.

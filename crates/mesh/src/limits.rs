@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use kombify_core::{Error, Result};
+use kombify_core::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -125,31 +124,46 @@ impl Room for Weigh {
         let too_large = || refuse(&Error::PayloadTooLarge { limit_bytes: self.max_bytes });
         let declared =
             request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|length: usize| length > self.max_bytes + 5) {
+        if declared.is_some_and(|length: usize| length > self.max_bytes) {
             return too_large();
         }
         let (parts, body) = request.into_parts();
-        match Limited::new(body, self.max_bytes + 5).collect().await {
-            Ok(collected) => match one_message(&collected.to_bytes(), self.max_bytes) {
-                Ok(frame) => forward(inner, Request::from_parts(parts, Body::new(Full::new(frame)))).await,
-                Err(fault) => refuse(&fault),
-            },
+        match Limited::new(body, self.max_bytes).collect().await {
+            Ok(collected) => forward(inner, Request::from_parts(parts, Body::new(collected))).await,
             Err(cause) if cause.is::<LengthLimitError>() => too_large(),
             Err(_) => refuse(&Error::Cancelled),
         }
     }
 }
 
-/// The frame of the one message of a call: a byte that says whether it is compressed, four of its length, itself.
-/// Source: "gRPC over HTTP2", Length-Prefixed-Message.
-fn one_message(body: &Bytes, max_bytes: usize) -> Result<Bytes> {
-    let wrong = || Error::invalid("", "the body must be one whole gRPC message, not compressed");
-    let (head, message) = body.split_at_checked(5).ok_or_else(wrong)?;
-    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-    if length > max_bytes {
-        return Err(Error::PayloadTooLarge { limit_bytes: max_bytes });
+/// The room that opens the envelope: a call of ours is one whole message, and what is not is the caller's fault, not
+/// ours. Behind [`Weigh`], which has it whole.
+#[derive(Clone, Copy, Debug)]
+pub struct OneMessage;
+
+impl Room for OneMessage {
+    async fn pass(&self, request: Request<Body>, inner: impl Inner) -> Response<Body> {
+        if kombify_contracts::method(request.uri().path()).is_none() {
+            return forward(inner, request).await;
+        }
+        let (parts, body) = request.into_parts();
+        match body.collect().await.map(http_body_util::Collected::to_bytes) {
+            Ok(body) if is_one_message(&body) => {
+                forward(inner, Request::from_parts(parts, Body::new(Full::new(body)))).await
+            }
+            Ok(_) => refuse(&Error::invalid("", "the body must be one whole gRPC message, not compressed")),
+            Err(_) => refuse(&Error::Cancelled),
+        }
     }
-    if head[0] == 0 && message.len() == length { Ok(body.clone()) } else { Err(wrong()) }
+}
+
+/// Whether a body is the frame of one message: a byte that says whether it is compressed, four of its length, itself.
+/// Source: "gRPC over HTTP2", Length-Prefixed-Message.
+fn is_one_message(body: &[u8]) -> bool {
+    body.split_first_chunk::<5>().is_some_and(|(head, message)| {
+        let [compressed, length @ ..] = *head;
+        compressed == 0 && u32::from_be_bytes(length) as usize == message.len()
+    })
 }
 
 #[cfg(test)]
@@ -159,13 +173,19 @@ mod tests {
     #[test]
     fn a_call_has_one_whole_message() {
         for right in [&b"\0\0\0\0\0"[..], b"\0\0\0\0\x02ab"] {
-            assert!(one_message(&Bytes::copy_from_slice(right), 10).is_ok());
+            assert!(is_one_message(right), "{right:?}");
         }
-        for wrong in [&b""[..], b"\0", b"\0\0\0\0\x02a", b"\0\0\0\0\x01ab", b"\x01\0\0\0\x01a", b"garbage"] {
-            assert!(one_message(&Bytes::copy_from_slice(wrong), usize::MAX).is_err(), "{wrong:?}");
+        for wrong in [
+            &b""[..],
+            b"\0",
+            b"\0\0\0\0\x02a",
+            b"\0\0\0\0\x01ab",
+            b"\x01\0\0\0\x01a",
+            b"\0\xff\xff\xff\xff",
+            b"garbage",
+        ] {
+            assert!(!is_one_message(wrong), "{wrong:?}");
         }
-        let large = one_message(&Bytes::from_static(b"\0\xff\xff\xff\xff"), 10).unwrap_err();
-        assert_eq!(large.code().as_str(), "PAYLOAD_TOO_LARGE");
     }
 
     #[test]

@@ -56,8 +56,11 @@ mod tests {
 
     #[test]
     fn a_fault_is_carried_whole_or_as_one_sentence() {
-        let many = (0..200).map(|index| (format!("field{index}"), "must not be there at all".to_owned())).collect();
-        for (fault, fields) in [(Error::invalid("update.theme", "must be light"), 1), (Error::Invalid(many), 1)] {
+        let many =
+            (0..200).map(|index| (format!("field{index}"), "must not be there at all".to_owned())).collect();
+        for (fault, fields) in
+            [(Error::invalid("update.theme", "must be light"), 1), (Error::Invalid(many), 1)]
+        {
             let mut request = Request::new(Body::empty());
             request.extensions_mut().insert(Malformed(Arc::new(fault)));
             carry(&mut request);

@@ -104,10 +104,8 @@ impl RateLimiter {
         let by_address = || (limits.free, format!("{class} address {address}"));
         let (limit, key) = match (caller.user(), caller.service()) {
             _ if limits.by_address => by_address(),
-            // The module that speaks for the user has counted the user's request already.
-            (_, Some(_)) => return None,
-            (Some(user), None) if class == "admin" && user.roles.contains("kombisphere_admin") => return None,
-            (Some(user), None) => {
+            (Some(user), _) if class == "admin" && user.roles.contains("kombisphere_admin") => return None,
+            (Some(user), _) => {
                 let limit = match caller.plan() {
                     Plan::Free => limits.free,
                     Plan::Pro => limits.pro,
@@ -115,6 +113,7 @@ impl RateLimiter {
                 };
                 (limit, format!("{class} user {}", user.sub))
             }
+            (None, Some(_)) => return None,
             (None, None) => by_address(),
         };
         Some(self.count_key(key, limit))

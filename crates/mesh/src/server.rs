@@ -32,9 +32,9 @@ use crate::edge::{Name, Tell, is_grpc};
 use crate::health::Health;
 use crate::identity::Identify;
 use crate::identity::verifier::Verifier;
-use crate::limits::{CatchPanic, Due, Shed, Weigh};
-use crate::rate::{Limit, RateLimiter};
+use crate::limits::{CatchPanic, Due, OneMessage, Shed, Weigh};
 use crate::malformed::RefuseMalformed;
+use crate::rate::{Limit, RateLimiter};
 use crate::room::{Inner, RoomLayer};
 use crate::status::Complete;
 
@@ -148,6 +148,7 @@ impl Module {
             .layer(RoomLayer(Shed::new(config.max_requests)))
             .layer(RoomLayer(due))
             .layer(RoomLayer(Weigh { max_bytes: config.max_request_bytes }))
+            .layer(RoomLayer(OneMessage))
             .service(inner);
         BoxCloneSyncService::new(rooms)
     }

@@ -35,7 +35,7 @@ impl PlatformDirectory {
         let change = Change {
             actor: Actor {
                 sub: Some(user.sub.clone()),
-                service: None,
+                service: context.as_ref().and_then(|context| context.service.clone()),
                 impersonator: user.impersonator.clone(),
             },
             action: "user.created",

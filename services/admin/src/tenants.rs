@@ -36,6 +36,9 @@ impl Tenants {
     async fn create(&self, opened: Opened<CreateTenantRequest>) -> Result<TenantMessage> {
         let user = opened.user()?;
         let CreateTenantRequest { slug, name, region } = &opened.message;
+        if name.trim().is_empty() {
+            return Err(Error::invalid("name", "must have a character that is not a space"));
+        }
         let tenant = NewTenant {
             id: self.ids.tenant(opened.change.time),
             slug: slug.parse()?,

@@ -57,9 +57,13 @@ impl Fence {
 
 /// Takes away what a client must not say, whatever it says.
 fn strip(headers: &mut HeaderMap) {
-    for name in
-        wire::IDENTITY.into_iter().chain([wire::USER_TOKEN, wire::MALFORMED, "x-forwarded-for", "forwarded", "x-real-ip"])
-    {
+    for name in wire::IDENTITY.into_iter().chain([
+        wire::USER_TOKEN,
+        wire::MALFORMED,
+        "x-forwarded-for",
+        "forwarded",
+        "x-real-ip",
+    ]) {
         headers.remove(name);
     }
 }

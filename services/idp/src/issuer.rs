@@ -45,7 +45,7 @@ impl Issuer {
             store,
             keys: Keys::new(config.access_token_lifetime),
             passwords: Passwords::new(),
-            limits: Limits::new(),
+            limits: Limits::new(config.sign_ins_per_minute),
             csrf: Csrf::new(&*ids, client::origin(&config.issuer)),
             cookies: Cookies::new(config.issuer.starts_with("https://")),
             config,

@@ -64,6 +64,8 @@ pub struct Config {
     pub session_lifetime: Duration,
     /// How long a new key is in the JWKS before it signs; 2 minutes, so that every cache of one minute has it by then.
     pub publish_ahead: Duration,
+    /// Sign-ins and sign-ups of one address in a minute; 20. Source: the contracts, "Limits".
+    pub sign_ins_per_minute: u32,
     /// The organisation of those who sign up; it grants their role `user`, too.
     pub default_org: String,
     /// Who may ask for a sign-in.

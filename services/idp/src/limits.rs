@@ -11,9 +11,6 @@ use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use kombify_core::{Error, Result};
 
-/// Sign-ins and sign-ups of one address in a minute. Source: the contracts, "Limits".
-const BY_ADDRESS: u32 = 20;
-
 /// Wrong passwords for one login in a minute.
 const BY_LOGIN: u32 = 10;
 
@@ -42,8 +39,8 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new() -> Self {
-        Self { addresses: Counter::new(BY_ADDRESS), logins: Counter::new(BY_LOGIN) }
+    pub(crate) fn new(by_address: u32) -> Self {
+        Self { addresses: Counter::new(by_address), logins: Counter::new(BY_LOGIN) }
     }
 
     /// Counts one form of `address`.

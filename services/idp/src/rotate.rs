@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use kombify_core::clock::rfc3339_seconds;
 use kombify_core::error::Envelope;
+use kombify_core::wire::REQUEST_ID;
 use kombify_core::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -30,7 +32,7 @@ struct Wanted {
 pub(crate) async fn rotate(State(issuer): State<Arc<Issuer>>, headers: HeaderMap, body: Bytes) -> Response {
     match decide(&issuer, &headers, &body).await {
         Ok(answer) => json_answer(StatusCode::OK, &answer),
-        Err(fault) => refused(&issuer, &fault),
+        Err(fault) => refused(&issuer, &headers, &fault),
     }
 }
 
@@ -50,15 +52,20 @@ async fn decide(issuer: &Issuer, headers: &HeaderMap, body: &[u8]) -> Result<Val
     Ok(json!({"kid": key.kid, "alg": alg.as_str(), "signsFrom": rfc3339_seconds(key.signs_time)}))
 }
 
-fn refused(issuer: &Issuer, fault: &Error) -> Response {
+fn refused(issuer: &Issuer, headers: &HeaderMap, fault: &Error) -> Response {
     let now = issuer.now();
-    let request_id = issuer.ids.request(now);
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let request_id = given.unwrap_or_else(|| issuer.ids.request(now));
     if let Error::Internal(cause) = fault {
         tracing::error!(%cause, request.id = %request_id, "request failed");
     }
     let envelope = Envelope::of(fault, request_id.as_str(), now);
     let status = StatusCode::from_u16(envelope.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json_answer(status, &json!(envelope))
+    let mut response = json_answer(status, &json!(envelope));
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 #[cfg(test)]

@@ -103,6 +103,7 @@ impl House {
             refresh_token_lifetime: Duration::from_hours(720),
             session_lifetime: Duration::from_hours(12),
             publish_ahead: Duration::from_mins(2),
+            sign_ins_per_minute: 20,
             default_org: DEFAULT_ORG.into(),
             clients: vec![client(PORTAL, CALLBACK), client("cli", "http://127.0.0.1/callback")],
         };

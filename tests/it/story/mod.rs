@@ -1,5 +1,6 @@
 //! The story: a user signs in, sees the own profile, gets a tenant; the platform's people operate; everything lasts.
 
+mod drain;
 mod failpoints;
 mod lasting;
 mod operate;

@@ -100,7 +100,8 @@ impl Identify {
                 Verified::User(user) => (user, Some(service.as_ref().clone()), token),
             },
         };
-        let context = Context { user_token: Some(UserToken::new(token)), ..context };
+        let context =
+            Context { service: service.clone(), user_token: Some(UserToken::new(token)), ..context };
         let standing = context.clone().scope(self.directory.standing(&user)).await?;
         Ok((stand(&user, service, standing), context))
     }
@@ -143,6 +144,7 @@ impl Room for Identify {
             trace,
             deadline: deadline
                 .unwrap_or_else(|| Deadline(Instant::now() + std::time::Duration::from_secs(10))),
+            service: None,
             user_token: None,
             ip: address.map(|address| address.0).unwrap_or_default(),
             user_agent: user_agent(request.headers()),
