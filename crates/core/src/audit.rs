@@ -80,6 +80,8 @@ pub struct Refusal {
     pub action: String,
     /// What it was to be done to: the method's gRPC path.
     pub target: String,
+    /// The tenant that the caller had entered.
+    pub tenant: Option<TenantId>,
     /// The caller's address.
     pub ip: String,
     /// The caller's User-Agent.

@@ -113,6 +113,18 @@ impl FromStr for TenantRole {
     }
 }
 
+/// Whether a tenant's members may work in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TenantStanding {
+    /// They may.
+    #[default]
+    Open,
+    /// The platform suspended it.
+    Suspended,
+    /// It is deleted, and can be undeleted.
+    Deleted,
+}
+
 /// One tenant that a user is a member of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -122,6 +134,8 @@ pub struct Membership {
     pub slug: String,
     /// What the user may do there.
     pub role: TenantRole,
+    /// Whether anybody may do anything there.
+    pub standing: TenantStanding,
 }
 
 /// The tenants of one user, at most [`Memberships::MAX`].
@@ -143,6 +157,13 @@ impl Memberships {
         self.0.iter()
     }
 
+    /// Only the membership in `tenant`: what a session for one tenant is good for.
+    #[must_use]
+    pub fn within(mut self, tenant: TenantId) -> Self {
+        self.0.retain(|membership| membership.tenant == tenant);
+        self
+    }
+
     /// The membership in the tenant of that id or slug.
     pub fn find(&self, tenant: &str) -> Option<&Membership> {
         self.0.iter().find(|membership| membership.slug == tenant || membership.tenant.to_string() == tenant)
@@ -150,10 +171,8 @@ impl Memberships {
 
     /// The one membership of a caller who has only one.
     pub fn only(&self) -> Option<&Membership> {
-        match self.0.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        }
+        let mut there = self.0.iter().filter(|membership| membership.standing != TenantStanding::Deleted);
+        there.next().filter(|_| there.next().is_none())
     }
 }
 
@@ -175,6 +194,8 @@ pub struct UserIdentity {
     pub roles: BTreeSet<String>,
     /// When the token was issued.
     pub issued_at: Timestamp,
+    /// When the user signed in: the token's `auth_time`, else when it was issued.
+    pub signed_in_at: Timestamp,
     /// Who acts as the user: the `act` claim of RFC 8693.
     pub impersonator: Option<Sub>,
 }
@@ -263,14 +284,34 @@ impl Caller {
     ///
     /// # Errors
     /// - [`Error::NotFound`] for a stranger: that the tenant exists is a secret too.
+    /// - [`Error::TenantSuspended`] for every member, while it is suspended.
     /// - [`Error::AuthInsufficient`] for a member of a lesser role.
     pub fn enter(&self, tenant: &str, needed: TenantRole) -> Result<TenantScope> {
-        match self.memberships.find(tenant) {
-            None => Err(Error::not_found("tenant", tenant)),
-            Some(membership) if membership.role < needed => {
+        let Some(membership) = self.memberships.find(tenant) else {
+            return Err(Error::not_found("tenant", tenant));
+        };
+        match membership.standing {
+            TenantStanding::Deleted => Err(Error::not_found("tenant", tenant)),
+            TenantStanding::Suspended => Err(Error::TenantSuspended),
+            TenantStanding::Open if membership.role < needed => {
                 Err(Error::AuthInsufficient(format!("the role {needed} is needed in this tenant")))
             }
-            Some(membership) => Ok(TenantScope(membership.tenant)),
+            TenantStanding::Open => Ok(TenantScope(membership.tenant)),
+        }
+    }
+
+    /// The caller's right to restore `tenant`, if the caller is an admin of it and it is deleted or open.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] for everybody who is not its admin.
+    /// - [`Error::TenantSuspended`] while it is suspended.
+    pub fn restore(&self, tenant: &str) -> Result<TenantScope> {
+        match self.memberships.find(tenant) {
+            Some(membership) if membership.role == TenantRole::Admin => match membership.standing {
+                TenantStanding::Suspended => Err(Error::TenantSuspended),
+                TenantStanding::Open | TenantStanding::Deleted => Ok(TenantScope(membership.tenant)),
+            },
+            Some(_) | None => Err(Error::not_found("tenant", tenant)),
         }
     }
 }
@@ -301,7 +342,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a test of callers makes one")]
     fn member(role: TenantRole) -> (Caller, TenantId) {
         let tenant = "tenant_01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
-        let membership = Membership { tenant, slug: "home".into(), role };
+        let membership = Membership { tenant, slug: "home".into(), role, standing: TenantStanding::Open };
         (Caller::new(None, None, Plan::Free, Memberships::new(vec![membership])), tenant)
     }
 
@@ -312,6 +353,26 @@ mod tests {
         assert_eq!(caller.enter(&tenant.to_string(), TenantRole::Member).unwrap().tenant(), tenant);
         assert_eq!(caller.enter("home", TenantRole::Admin).unwrap_err().code().as_str(), "AUTH_INSUFFICIENT");
         assert_eq!(caller.enter("other", TenantRole::Viewer).unwrap_err().code().as_str(), "NOT_FOUND");
+    }
+
+    #[test]
+    fn a_suspended_tenant_refuses_its_members_and_a_deleted_one_is_not_there() {
+        let tenant = "tenant_01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        let caller = |role, standing| {
+            let membership = Membership { tenant, slug: "home".into(), role, standing };
+            #[expect(clippy::disallowed_methods, reason = "a test of callers makes one")]
+            Caller::new(None, None, Plan::Free, Memberships::new(vec![membership]))
+        };
+        let code = |result: Result<TenantScope>| result.map_or_else(|fault| fault.code().as_str(), |_| "");
+        let suspended = caller(TenantRole::Admin, TenantStanding::Suspended);
+        assert_eq!(code(suspended.enter("home", TenantRole::Viewer)), "TENANT_SUSPENDED");
+        assert_eq!(code(suspended.restore("home")), "TENANT_SUSPENDED");
+        let deleted = caller(TenantRole::Admin, TenantStanding::Deleted);
+        assert_eq!(code(deleted.enter("home", TenantRole::Viewer)), "NOT_FOUND");
+        assert_eq!(code(deleted.restore("home")), "");
+        assert!(deleted.memberships().only().is_none());
+        let member = caller(TenantRole::Member, TenantStanding::Deleted);
+        assert_eq!(code(member.restore("home")), "NOT_FOUND");
     }
 
     #[test]

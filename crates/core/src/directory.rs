@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::revocation::Revocation;
 use crate::{Memberships, Plan, Result, UserIdentity};
 
 /// What a user stands for on the platform.
@@ -15,6 +16,8 @@ pub struct Standing {
     pub email: Option<String>,
     /// The name that the module mirrors.
     pub name: Option<String>,
+    /// Which of the user's sign-ins count no more.
+    pub revocation: Option<Revocation>,
 }
 
 /// Where the identity layer asks about a verified user. Each module fills it from what it holds.

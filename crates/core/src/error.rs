@@ -150,6 +150,9 @@ pub enum Error {
         /// How many there are.
         used: u32,
     },
+    /// The platform suspended the tenant; what it has is kept.
+    #[error("the tenant is suspended: the platform's people can say why")]
+    TenantSuspended,
     /// The path is served, but not with this verb.
     #[error("the path answers {}", .allow.join(", "))]
     MethodNotAllowed {
@@ -254,6 +257,7 @@ impl Error {
             Self::Conflict(_) => Code::Conflict,
             Self::PreconditionFailed(_) => Code::PreconditionFailed,
             Self::QuotaExceeded { .. } => Code::QuotaExceeded,
+            Self::TenantSuspended => Code::TenantSuspended,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Self::PayloadTooLarge { .. } => Code::PayloadTooLarge,
             Self::UnsupportedMediaType { .. } => Code::UnsupportedMediaType,
@@ -288,6 +292,7 @@ impl Error {
             | Self::NotFound { .. }
             | Self::Conflict(_)
             | Self::PreconditionFailed(_)
+            | Self::TenantSuspended
             | Self::UnsupportedMediaType { .. }
             | Self::Unavailable { .. }
             | Self::Cancelled
@@ -312,6 +317,7 @@ impl Error {
             | Self::Conflict(_)
             | Self::PreconditionFailed(_)
             | Self::QuotaExceeded { .. }
+            | Self::TenantSuspended
             | Self::MethodNotAllowed { .. }
             | Self::PayloadTooLarge { .. }
             | Self::UnsupportedMediaType { .. }

@@ -61,6 +61,16 @@ id!(
     "instance"
 );
 id!(
+    /// One stack of a tenant.
+    StackId,
+    "stack"
+);
+id!(
+    /// One invitation to a tenant.
+    InvitationId,
+    "invitation"
+);
+id!(
     /// One row of the audit log.
     AuditEventId,
     "audit"
@@ -118,6 +128,16 @@ pub trait Ids: Send + Sync + 'static {
     /// A new instance's id.
     fn instance(&self, now: Timestamp) -> InstanceId {
         InstanceId(self.uuid(now))
+    }
+
+    /// A new stack's id.
+    fn stack(&self, now: Timestamp) -> StackId {
+        StackId(self.uuid(now))
+    }
+
+    /// A new invitation's id.
+    fn invitation(&self, now: Timestamp) -> InvitationId {
+        InvitationId(self.uuid(now))
     }
 
     /// A new audit row's id.

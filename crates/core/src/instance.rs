@@ -6,6 +6,7 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::health::Tracked;
 use crate::tenant::Region;
 use crate::{Change, Error, Etag, InstanceId, Listed, Page, Result};
 
@@ -106,9 +107,13 @@ pub struct Instance {
     pub internal_endpoint: String,
     /// Where browsers reach it.
     pub public_endpoint: String,
+    /// Whether somebody works on it.
+    pub maintenance: bool,
+    /// How it was, when its last report came; `None`: it never reported.
+    pub health: Option<Tracked>,
     /// When it was registered.
     pub create_time: Timestamp,
-    /// The version of the row; its tenants do not count.
+    /// The version of the row; its tenants and its health do not count.
     pub etag: Etag,
 }
 
@@ -129,6 +134,21 @@ pub struct NewInstance {
     pub internal_endpoint: String,
     /// Where browsers reach it.
     pub public_endpoint: String,
+    /// The SHA-256 of the secret with which its Stack claims it.
+    pub join_secret_hash: [u8; 32],
+}
+
+/// An instance that a Stack claims: the secret and the key are its proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The SHA-256 of the join secret.
+    pub join_secret_hash: [u8; 32],
+    /// The key that is registered as `service:stack/<instance id>`.
+    pub kid: String,
+    /// The Ed25519 public key: 32 bytes as base64url without padding.
+    pub public_key: String,
+    /// The id of the present key that signed the replacement; `None`: none did.
+    pub replaces: Option<String>,
 }
 
 /// Where instances are kept. Each method happens wholly or not at all.
@@ -160,6 +180,30 @@ pub trait InstanceStore: Send + Sync + 'static {
         etag: Option<Etag>,
         status: InstanceStatus,
     ) -> Result<Instance>;
+
+    /// Says whether somebody works on it. What is so already stays as it is; the audit has a row all the same.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] if there is none of that id.
+    /// - [`Error::PreconditionFailed`] if `etag` is not the present one.
+    async fn set_maintenance(
+        &self,
+        change: &Change,
+        id: InstanceId,
+        etag: Option<Etag>,
+        maintenance: bool,
+    ) -> Result<Instance>;
+
+    /// The instance of that name, unless it was removed.
+    async fn find_by_name(&self, name: &str) -> Result<Option<Instance>>;
+
+    /// Gives the instance its Stack: registers the key, and everything is pushed anew. The same key again only does the
+    /// latter, and is not audited again.
+    ///
+    /// # Errors
+    /// - [`Error::AuthInvalid`] if there is none of that id, the join secret is another, or another key is registered and
+    ///   did not sign the replacement.
+    async fn claim(&self, change: &Change, id: InstanceId, claim: &Claim) -> Result<Instance>;
 
     /// Removes an instance that is draining and has no tenants.
     ///

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::revocation::Revocation;
 use crate::{Change, Error, Etag, Listed, OrgId, Page, PlanGrant, Result, Sub};
 
 /// A user as the platform knows one.
@@ -22,6 +23,8 @@ pub struct User {
     pub create_time: Timestamp,
     /// When the user was last changed.
     pub update_time: Timestamp,
+    /// Which of the user's sign-ins count no more; a locked user's, none does.
+    pub revocation: Option<Revocation>,
     /// The issue time of the newest token whose userinfo is mirrored here.
     pub identity_time: Timestamp,
     /// The version of the row.
@@ -162,6 +165,15 @@ pub struct UserFilter {
     pub owner: Option<OrgId>,
 }
 
+/// A user of whom every module is being told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// The user.
+    pub user: User,
+    /// Who has acknowledged this version of the revocations knows it.
+    pub version: u32,
+}
+
 /// Where users are kept. Each method happens wholly or not at all.
 #[async_trait]
 pub trait UserStore: Send + Sync + 'static {
@@ -178,6 +190,20 @@ pub trait UserStore: Send + Sync + 'static {
     /// - [`Error::NotFound`] if the user was never seen.
     /// - [`Error::PreconditionFailed`] if `etag` is not the present one.
     async fn update(&self, change: &Change, sub: &Sub, etag: Option<Etag>, patch: UserPatch) -> Result<User>;
+
+    /// Locks the user or ends the lock, and tells every module. A lock also ends every sign-in of before, for good. Locking
+    /// a locked user again tells the modules again. `reason` goes to the audit.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] if the user was never seen.
+    async fn set_lock(&self, change: &Change, sub: &Sub, locked: bool, reason: &str) -> Result<Revoked>;
+
+    /// Lets no sign-in of the user count that is older than `revoke_time`, and tells every module. What is revoked already
+    /// changes nothing and leaves no row.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] if the user was never seen.
+    async fn revoke(&self, change: &Change, sub: &Sub, revoke_time: Timestamp) -> Result<Revoked>;
 
     /// A part of the users, newest first.
     async fn list(&self, filter: &UserFilter, page: &Page) -> Result<Listed<User>>;

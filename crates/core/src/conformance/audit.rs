@@ -1,13 +1,18 @@
 //! What must hold for the audit log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::launch::new_launch;
 use super::{
-    CLOCK, Pair, all_pages, change, change_by, code, new_instance, new_tenant, org, seconds, sighting, sub,
+    CLOCK, Pair, all_pages, change, change_by, code, new_claim, new_instance, new_tenant, org, scope,
+    seconds, sighting, sub,
 };
 use crate::audit::{AuditEvent, AuditFilter, AuditStore, Outcome, Refusal};
+use crate::flag::{Entitled, Entitlements};
 use crate::instance::InstanceStatus;
+use crate::launch::NewLaunch;
 use crate::mesh_key::MeshKey;
+use crate::tenant::{GRACE_HOURS, TenantMove, TenantReport, Usage};
 use crate::user::UserPatch;
 use crate::{Actor, Change, Clock as _, Code, Page, Plan, PlanGrant, Result, ServiceIdentity};
 
@@ -22,6 +27,7 @@ fn refusal(who: &str, target: &str) -> Refusal {
         actor: refused.actor,
         action: refused.action.to_owned(),
         target: target.to_owned(),
+        tenant: None,
         ip: refused.ip,
         user_agent: refused.user_agent,
         request_id: refused.request_id,
@@ -65,7 +71,16 @@ pub async fn every_write_leaves_exactly_one_row(pair: &Pair) {
     log.grows_by("user.updated", async |change| users.update(&change, &ann, None, patch).await).await;
     log.grows_by("instance.registered", async |change| instances.register(&change, &one).await).await;
     log.grows_by("instance.registered", async |change| instances.register(&change, &spare).await).await;
+    let claim = new_claim(one.id);
+    log.grows_by("instance.claimed", async |change| instances.claim(&change, one.id, &claim).await).await;
+    pair.bring_up(one.id).await;
     log.grows_by("tenant.created", async |change| tenants.create(&change, &tenant).await).await;
+    for _ in 0..2 {
+        log.grows_by("instance.maintenance.set", async |change| {
+            instances.set_maintenance(&change, spare.id, None, true).await
+        })
+        .await;
+    }
     log.grows_by("organisation.plan.granted", async |change| {
         pair.organisations().grant(&change, &org, grant, "a gift").await
     })
@@ -82,6 +97,64 @@ pub async fn every_write_leaves_exactly_one_row(pair: &Pair) {
         .await;
     log.grows_by("access.refused", async |_| pair.log().append_refusals(&[refusal("ann", "/a")]).await).await;
     log.grows_by("log.read", async |change| pair.log().read(&change, &all, &Page::first()).await).await;
+}
+
+/// The same holds for what is done to users, flags and tenants; what only tells a module leaves none.
+pub async fn what_is_decided_leaves_one_row_and_its_hand_off_none(pair: &Pair) {
+    let instance = pair.register("one", "eu", 10).await.id;
+    let ann = pair.sight(&sighting("ann", "org-1", 100)).await;
+    let tenant = pair.create("home", "org-1").await.id;
+    let (users, tenants, flags) = (pair.users(), pair.tenants(), pair.flags());
+    let key = "a.flag".parse().unwrap();
+    let set = Entitlements { owner: Entitled::Plan(Plan::Pro), entitlements: BTreeSet::from(["x".into()]) };
+    let code = new_launch("ann", 1);
+    let mut rows = pair.rows(&AuditFilter::default()).await;
+    rows.retain(|row| row.action != "audit.read");
+    let mut log = Log { pair, rows };
+    for (action, locked) in [("user.locked", true), ("user.locked", true), ("user.unlocked", false)] {
+        log.grows_by(action, async |change| users.set_lock(&change, &ann.sub, locked, "why").await).await;
+    }
+    log.grows_by("user.logout", async |change| users.revoke(&change, &ann.sub, change.time).await).await;
+    for _ in 0..2 {
+        log.grows_by("flag.set", async |change| flags.set(&change, &key, None, "{}", "why").await).await;
+    }
+    log.grows_by("flag.deleted", async |change| flags.delete(&change, &key, None, "why").await).await;
+    log.grows_by("flag.overrides.set", async |change| {
+        flags.set_overrides(&change, &ann.sub, r#"{"a":true}"#, "why").await
+    })
+    .await;
+    log.grows_by("entitlements.set", async |change| flags.set_entitlements(&change, &set, "why").await).await;
+    let code = NewLaunch { auth_time: CLOCK.now(), ..code };
+    log.grows_by("launch.code.issued", async |change| {
+        pair.launches().issue(scope(tenant), &change, &code).await
+    })
+    .await;
+    log.grows_by("launch.code.redeemed", async |change| {
+        pair.launches().redeem(&change, &code.hash, instance, None).await
+    })
+    .await;
+    pair.take_all(instance).await;
+    let report = TenantReport {
+        tenant,
+        generation: 1,
+        version: 1,
+        members: BTreeMap::new(),
+        usage: Usage { stacks: 1, storage_gb: 1 },
+    };
+    tenants.mirror(instance, &[report], CLOCK.now()).await.unwrap();
+    for (action, to) in [
+        ("tenant.suspended", TenantMove::Suspend),
+        ("tenant.resumed", TenantMove::Resume),
+        ("tenant.deleted", TenantMove::Delete),
+    ] {
+        log.grows_by(action, async |change| tenants.change_status(&change, tenant, None, to, "why").await)
+            .await;
+    }
+    log.grows_by("tenant.erased", async |change| {
+        let time = seconds(change.time, GRACE_HOURS * 3600 + 1);
+        tenants.erase_expired(&Change { time, ..change }).await
+    })
+    .await;
 }
 
 /// A row has the actor with the service and the impersonator, the address, the program, the request and the time.
@@ -129,14 +202,14 @@ pub async fn refusals_are_appended_as_they_are_and_in_their_order(pair: &Pair) {
     rows.reverse();
     assert_eq!(rows.len(), refusals.len());
     for (row, refusal) in rows.into_iter().zip(refusals) {
-        let Refusal { time, actor, action, target, ip, user_agent, request_id, details } = refusal;
+        let Refusal { time, actor, action, target, tenant, ip, user_agent, request_id, details } = refusal;
         let expected = AuditEvent {
             id: row.id,
             create_time: time,
             actor,
             action,
             target,
-            tenant: None,
+            tenant,
             ip,
             user_agent,
             request_id,
@@ -192,7 +265,7 @@ pub async fn a_filter_holds_for_every_row(pair: &Pair) {
         (AuditFilter { sub: Some(sub("bob")), end_time: Some(moved.time), ..all.clone() }, vec![]),
         (
             AuditFilter { end_time: Some(moved.time), ..all.clone() },
-            vec!["tenant.created", "instance.registered"],
+            vec!["tenant.created", "instance.claimed", "instance.registered"],
         ),
     ];
     for (filter, expected) in cases {

@@ -1,9 +1,15 @@
 //! What must hold for tenants and their places.
 
-use super::{CLOCK, IDS, Pair, all_pages, change, code, creator, new_instance, new_tenant, sub};
+use std::slice;
+
+use super::{
+    CLOCK, IDS, Pair, all_pages, change, code, creator, instance_id, new_claim, new_instance, new_report,
+    new_tenant, seconds, stack, sub,
+};
+use crate::health::{Reported, UNREACHABLE_AFTER};
 use crate::instance::{InstanceMode, InstanceStatus, NewInstance};
-use crate::tenant::{NewTenant, TenantFilter, TenantStore};
-use crate::{Clock as _, Code, Ids as _, Page, Sub, TenantRole, TenantScope};
+use crate::tenant::{NewTenant, Tenant, TenantFilter, TenantReport, TenantStore, Usage};
+use crate::{Change, Clock as _, Code, Ids as _, Page, Sub, TenantRole, TenantScope};
 
 /// A created tenant is found as it was answered, on its instance, with its creator as the one admin. Its owner was
 /// perhaps never seen.
@@ -17,7 +23,7 @@ pub async fn a_tenant_has_a_place_and_its_creator_as_admin(pair: &Pair) {
         (new.id, &new.slug, &new.name, &new.owner)
     );
     assert_eq!((tenant.instance, tenant.members, tenant.create_time), (instance.id, 1, create.time));
-    assert_eq!(tenant.grant, None);
+    assert_eq!((tenant.grant, tenant.erase_time), (None, None));
     let scope = TenantScope::system(tenant.id, "the suite reads what it wrote");
     assert_eq!(TenantStore::find(&*pair.b, scope).await.unwrap(), Some(tenant.clone()));
     let memberships = pair.tenants().memberships(&creator("home")).await.unwrap();
@@ -52,6 +58,7 @@ pub async fn an_instance_that_drains_or_is_dedicated_takes_none(pair: &Pair) {
     let draining = pair.register("draining", "eu", 10).await.id;
     let dedicated = NewInstance { mode: InstanceMode::Dedicated, ..new_instance("dedicated", "eu", 1) };
     pair.instances().register(&change("instance.registered"), &dedicated).await.unwrap();
+    pair.bring_up(dedicated.id).await;
     assert_eq!(pair.create("kept", "org-1").await.instance, draining);
     let drain = change("instance.drained");
     pair.instances().set_status(&drain, draining, None, InstanceStatus::Draining).await.unwrap();
@@ -180,4 +187,101 @@ pub async fn a_list_is_narrowed_by_search_and_instance(pair: &Pair) {
 pub async fn a_tenant_of_nobody_known_is_not_found(pair: &Pair) {
     let scope = TenantScope::system(IDS.tenant(CLOCK.now()), "the suite looks for what is not there");
     assert_eq!(pair.tenants().find(scope).await.unwrap(), None);
+}
+
+/// A place is on an instance that was claimed, reported within thirty seconds that it is healthy, and on which nobody
+/// works; otherwise the caller is told to come again.
+pub async fn only_a_healthy_instance_with_a_stack_takes_a_tenant(pair: &Pair) {
+    let new = new_instance("one", "eu", 10);
+    let stack = stack(new.id);
+    let attempt = async |number: u32, time| {
+        let create = Change { time, ..change("tenant.created") };
+        let tenant = new_tenant(&format!("tenant-{number}"), &format!("org-{number}"));
+        pair.tenants().create(&create, &tenant).await
+    };
+    let refused = async |number, time, why: &str| {
+        let fault = attempt(number, time).await.unwrap_err();
+        assert_eq!(fault.code(), Code::ServiceUnavailable, "{why}: {fault}");
+        assert!(fault.retry_after().is_some_and(|after| !after.is_zero()), "{why}: {fault}");
+    };
+    let report = async |sequence, status, time| {
+        pair.health().report(&stack, &new_report("boot", sequence, status), time).await.unwrap();
+    };
+    let start = CLOCK.now();
+    pair.instances().register(&change("instance.registered"), &new).await.unwrap();
+    refused(0, start, "nobody claimed it").await;
+    report(1, Reported::Healthy, start).await;
+    refused(0, start, "nobody claimed it, whoever reports").await;
+    pair.instances().claim(&change("instance.claimed"), new.id, &new_claim(new.id)).await.unwrap();
+    attempt(1, start).await.unwrap();
+    let silent = seconds(start, UNREACHABLE_AFTER.as_secs());
+    attempt(2, seconds(silent, -1)).await.unwrap();
+    refused(0, silent, "it is silent").await;
+    report(2, Reported::Healthy, silent).await;
+    let maintenance = change("instance.maintenance.set");
+    pair.instances().set_maintenance(&maintenance, new.id, None, true).await.unwrap();
+    refused(0, silent, "somebody works on it").await;
+    pair.instances().set_maintenance(&maintenance, new.id, None, false).await.unwrap();
+    attempt(3, silent).await.unwrap();
+    report(3, Reported::Degraded, silent).await;
+    attempt(4, silent).await.unwrap();
+    report(4, Reported::Degraded, silent).await;
+    refused(0, silent, "it is degraded").await;
+    pair.health().report(&stack, &new_report("next boot", 1, Reported::Unhealthy), silent).await.unwrap();
+    refused(0, silent, "it is warming").await;
+    assert_eq!(pair.instances().find(new.id).await.unwrap().unwrap().tenant_count, 4);
+}
+
+fn report(tenant: &Tenant, version: u32, members: &[(&str, TenantRole)]) -> TenantReport {
+    TenantReport {
+        tenant: tenant.id,
+        generation: 1,
+        version,
+        members: members.iter().map(|(who, role)| (sub(who), *role)).collect(),
+        usage: Usage { stacks: version, storage_gb: 10 * version },
+    }
+}
+
+/// Members and usage are as the newest report says; an older one changes nothing, nor does the same one again. The
+/// version of the row stays.
+pub async fn a_mirror_takes_what_is_newer_from_the_place_of_the_tenant(pair: &Pair) {
+    let instance = pair.register("one", "eu", 10).await.id;
+    let tenant = pair.create("home", "org-1").await;
+    let other = pair.create("other", "org-2").await;
+    assert_eq!(tenant.usage, Usage::default());
+    let mirror = async |report| pair.tenants().mirror(instance, &[report], CLOCK.now()).await.unwrap();
+    let newest = report(&tenant, 5, &[("ann", TenantRole::Admin), ("bob", TenantRole::Viewer)]);
+    assert!(mirror(newest).await.is_empty());
+    let mirrored = Tenant { members: 2, usage: Usage { stacks: 5, storage_gb: 50 }, ..tenant.clone() };
+    assert_eq!(pair.tenant(tenant.id).await, Some(mirrored.clone()));
+    for version in [5, 4] {
+        assert!(mirror(report(&tenant, version, &[("cy", TenantRole::Admin)])).await.is_empty());
+        assert_eq!(pair.tenant(tenant.id).await, Some(mirrored.clone()));
+    }
+    for (who, expected) in [("ann", Some(TenantRole::Admin)), ("bob", Some(TenantRole::Viewer)), ("cy", None)]
+    {
+        let memberships = pair.tenants().memberships(&sub(who)).await.unwrap();
+        assert_eq!(memberships.only().map(|membership| membership.role), expected, "{who}");
+    }
+    assert_eq!(pair.tenants().memberships(&creator("home")).await.unwrap().iter().count(), 0);
+    assert!(mirror(report(&tenant, 6, &[])).await.is_empty());
+    assert_eq!(pair.tenant(tenant.id).await.unwrap().members, 0);
+    assert_eq!(pair.tenant(other.id).await, Some(other));
+}
+
+/// What another instance or another generation has, or nobody, is named, and nothing of it is taken; the rest is.
+pub async fn a_mirror_takes_nothing_for_another_place(pair: &Pair) {
+    let instance = pair.register("one", "eu", 10).await.id;
+    let tenant = pair.create("home", "org-1").await;
+    let right = report(&tenant, 1, &[("ann", TenantRole::Admin)]);
+    let stranger = TenantReport { tenant: IDS.tenant(CLOCK.now()), ..right.clone() };
+    let moved = TenantReport { generation: 2, ..right.clone() };
+    let elsewhere = pair.tenants().mirror(instance_id(), slice::from_ref(&right), CLOCK.now()).await.unwrap();
+    assert_eq!(elsewhere, [tenant.id]);
+    let refused = pair.tenants().mirror(instance, &[stranger.clone(), moved], CLOCK.now()).await.unwrap();
+    assert_eq!(refused, [stranger.tenant, tenant.id]);
+    assert_eq!(pair.tenant(tenant.id).await, Some(tenant.clone()));
+    let refused = pair.tenants().mirror(instance, &[stranger.clone(), right], CLOCK.now()).await.unwrap();
+    assert_eq!(refused, [stranger.tenant]);
+    assert_eq!(pair.tenant(tenant.id).await.unwrap().usage.stacks, 1);
 }

@@ -1,8 +1,12 @@
 //! What must hold for users.
 
-use super::{Pair, all_pages, change, code, org, sighting, sub};
-use crate::user::{ProviderProfile, Sighting, Theme, UserFilter, UserPatch, UserStore};
-use crate::{Code, Etag, Page};
+use std::slice;
+
+use super::{CLOCK, Pair, all_pages, change, code, instance_id, org, seconds, sighting, stack, sub};
+use crate::revocation::Revocation;
+use crate::sync::SyncKind;
+use crate::user::{ProviderProfile, Revoked, Sighting, Theme, User, UserFilter, UserPatch, UserStore};
+use crate::{Change, Clock as _, Code, Etag, Page, ServiceIdentity};
 
 /// The first sighting makes the user and the organisation and leaves one audit row; the second leaves none.
 pub async fn first_sight_makes_a_user_and_is_audited_once(pair: &Pair) {
@@ -188,4 +192,90 @@ pub async fn a_list_of_an_organisation_holds_its_users_only(pair: &Pair) {
     let subs: Vec<&str> = listed.items.iter().map(|user| user.sub.as_str()).collect();
     assert_eq!(subs, ["cy", "ann"]);
     assert_eq!(listed.next_cursor, "");
+}
+
+async fn set_lock(pair: &Pair, change: &Change, locked: bool) -> Revoked {
+    pair.users().set_lock(change, &sub("ann"), locked, "a reason").await.unwrap()
+}
+
+/// A lock ends the sign-ins of before for good, and every one while it lasts; it shows in every read.
+pub async fn a_lock_ends_every_sign_in_and_its_end_only_those_of_before(pair: &Pair) {
+    let seen = pair.sight(&sighting("ann", "org-1", 100)).await;
+    assert_eq!(seen.revocation, None);
+    let lock = change("user.locked");
+    let user = set_lock(pair, &lock, true).await.user;
+    assert_eq!(user, User { revocation: Some(Revocation { time: lock.time, locked: true }), ..seen });
+    assert_eq!(UserStore::find(&*pair.b, &sub("ann")).await.unwrap(), Some(user.clone()));
+    let all = pair.users().list(&UserFilter::default(), &Page::first()).await.unwrap();
+    assert_eq!(all.items, slice::from_ref(&user));
+    let ended = set_lock(pair, &change("user.unlocked"), false).await.user;
+    assert_eq!(ended, User { revocation: Some(Revocation { time: lock.time, locked: false }), ..user });
+    for action in ["user.locked", "user.unlocked"] {
+        let rows = pair.rows_of(action).await;
+        assert_eq!(
+            (rows.len(), rows[0].target.as_str(), rows[0].details["reason"].as_str()),
+            (1, "ann", "a reason")
+        );
+    }
+}
+
+/// Locking who is locked ends the sign-ins of before anew, and tells every module again; ending no lock tells nothing.
+pub async fn a_lock_is_told_to_every_module_each_time(pair: &Pair) {
+    pair.sight(&sighting("ann", "org-1", 100)).await;
+    let stack = stack(instance_id());
+    let cloud = ServiceIdentity { module: "cloud".into(), instance: "local".into() };
+    for target in [&stack, &cloud] {
+        pair.syncs().connect(&change("sync.connected"), target, "http://there").await.unwrap();
+    }
+    let none = set_lock(pair, &change("user.unlocked"), false).await;
+    assert_eq!(none.user.revocation, None);
+    for (number, locked) in [(1, true), (2, true), (3, false)] {
+        let change = change("user.locked");
+        let told = set_lock(pair, &change, locked).await;
+        assert!(told.version > none.version);
+        if locked {
+            assert_eq!(told.user.revocation, Some(Revocation { time: change.time, locked }));
+        }
+        for target in [&stack, &cloud] {
+            assert_eq!(pair.stream(target, SyncKind::Revocations).await.pending, number, "{target}");
+        }
+    }
+}
+
+/// What is revoked already changes nothing, leaves no row and tells nobody; who waits for it waits for the version of
+/// the first time. A lock stays.
+pub async fn a_revocation_only_moves_forward_and_is_told_once(pair: &Pair) {
+    pair.sight(&sighting("ann", "org-1", 100)).await;
+    let cloud = ServiceIdentity { module: "cloud".into(), instance: "local".into() };
+    pair.syncs().connect(&change("sync.connected"), &cloud, "http://cloud").await.unwrap();
+    let time = CLOCK.now();
+    let revoke = async |time| pair.users().revoke(&change("user.logout"), &sub("ann"), time).await.unwrap();
+    let first = revoke(time).await;
+    assert_eq!(first.user.revocation, Some(Revocation { time, locked: false }));
+    for earlier in [time, seconds(time, -1)] {
+        assert_eq!(revoke(earlier).await, first);
+    }
+    assert_eq!(pair.rows_of("user.logout").await.len(), 1);
+    assert_eq!(pair.stream(&cloud, SyncKind::Revocations).await.pending, 1);
+    let later = seconds(time, 1);
+    let second = revoke(later).await;
+    assert_eq!(second.user.revocation, Some(Revocation { time: later, locked: false }));
+    assert!(second.version > first.version);
+    assert_eq!(revoke(later).await, second);
+    let lock = change("user.locked");
+    set_lock(pair, &lock, true).await;
+    let third = revoke(seconds(lock.time, 5)).await;
+    assert_eq!(third.user.revocation, Some(Revocation { time: seconds(lock.time, 5), locked: true }));
+    // Of a lock, too, the moment only moves forward.
+    let again = set_lock(pair, &change("user.locked"), true).await;
+    assert_eq!(again.user.revocation, third.user.revocation);
+}
+
+/// Who was never seen is neither locked nor revoked.
+pub async fn nobody_unknown_is_locked_or_revoked(pair: &Pair) {
+    let (who, now) = (sub("nobody"), CLOCK.now());
+    assert_eq!(code(pair.users().set_lock(&change("user.locked"), &who, true, "").await), Code::NotFound);
+    assert_eq!(code(pair.users().set_lock(&change("user.locked"), &who, false, "").await), Code::NotFound);
+    assert_eq!(code(pair.users().revoke(&change("user.logout"), &who, now).await), Code::NotFound);
+    assert!(pair.rows_of("user.locked").await.is_empty());
 }
