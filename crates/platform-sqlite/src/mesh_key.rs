@@ -6,8 +6,9 @@ use kombify_core::{Change, Error, Result, ServiceIdentity};
 use kombify_sqlite::{constraint, internal};
 use rusqlite::{Connection, Row, named_params};
 
-use crate::write::Write;
-use crate::{PlatformSqlite, query};
+use crate::PlatformSqlite;
+use kombify_sqlite::ledger::Write;
+use kombify_sqlite::query;
 
 #[async_trait]
 impl MeshKeyStore for PlatformSqlite {
@@ -18,19 +19,16 @@ impl MeshKeyStore for PlatformSqlite {
 
     async fn register(&self, change: &Change, key: &MeshKey, replaces: Option<&str>) -> Result<MeshKey> {
         let (key, replaces) = (key.clone(), replaces.map(str::to_owned));
-        self.write(change, move |write| {
-            match (find(write.transaction, &key.service)?, replaces) {
-                (Some(present), _) if present == key => return Ok(key),
-                (None, None) => make_room(write)?,
-                (Some(present), Some(old)) if present.kid == old => {}
-                (Some(_), _) | (None, Some(_)) => {
-                    let text = format!("{} has another key: prove that this one replaces it", key.service);
-                    return Err(Error::Conflict(text));
-                }
+        self.write(change, move |write| match put_in_place(write, &key, replaces.as_deref())? {
+            Placed::Already => Ok(key),
+            Placed::Anew => {
+                write.audit(&key.service, None, [("kid", key.kid.clone())])?;
+                Ok(key)
             }
-            put(write, &key)?;
-            write.audit(&key.service, None, [("kid", key.kid.clone())])?;
-            Ok(key)
+            Placed::Not => Err(Error::Conflict(format!(
+                "{} has another key: prove that this one replaces it",
+                key.service
+            ))),
         })
         .await
     }
@@ -38,6 +36,39 @@ impl MeshKeyStore for PlatformSqlite {
     async fn list(&self) -> Result<Vec<MeshKey>> {
         self.db.read(list).await
     }
+}
+
+/// What became of a key that was to be registered.
+pub(crate) enum Placed {
+    /// It is there already.
+    Already,
+    /// It is there from now on.
+    Anew,
+    /// It is not: another one is there than the one that it replaces.
+    Not,
+}
+
+/// Puts the key in the place of the one with the id `replaces` (`None`: of none).
+pub(crate) fn put_in_place(write: &Write<'_>, key: &MeshKey, replaces: Option<&str>) -> Result<Placed> {
+    match (find(write.transaction, &key.service)?, replaces) {
+        (Some(present), _) if present == *key => return Ok(Placed::Already),
+        (None, None) => make_room(write)?,
+        (Some(present), Some(old)) if present.kid == old => {}
+        (Some(_), _) | (None, Some(_)) => return Ok(Placed::Not),
+    }
+    put(write, key)?;
+    Ok(Placed::Anew)
+}
+
+/// Takes the key of the service away: it signs no more.
+pub(crate) fn remove(write: &Write<'_>, service: &ServiceIdentity) -> Result<()> {
+    query::execute(
+        write.transaction,
+        "DELETE FROM mesh_keys
+          WHERE module = :module AND instance = :instance",
+        named_params! { ":module": service.module, ":instance": service.instance },
+    )
+    .map(drop)
 }
 
 fn find(connection: &Connection, service: &ServiceIdentity) -> Result<Option<MeshKey>> {

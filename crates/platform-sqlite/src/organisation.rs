@@ -6,8 +6,9 @@ use kombify_core::organisation::{Organisation, OrganisationStore};
 use kombify_core::{Change, Error, OrgId, PlanGrant, Result};
 use rusqlite::{Connection, Row, named_params};
 
-use crate::write::Write;
-use crate::{PlatformSqlite, column, query};
+use crate::{PlatformSqlite, outbox};
+use kombify_sqlite::ledger::Write;
+use kombify_sqlite::{column, query};
 
 #[async_trait]
 impl OrganisationStore for PlatformSqlite {
@@ -29,6 +30,7 @@ impl OrganisationStore for PlatformSqlite {
                 return get(write.transaction, &id);
             }
             set_grant(write, &id, grant)?;
+            outbox::owner_changed(write, &id)?;
             let details = [
                 ("plan", grant.plan.to_string()),
                 ("endTime", rfc3339_seconds(grant.end_time)),

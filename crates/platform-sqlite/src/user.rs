@@ -2,24 +2,28 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use kombify_core::clock::rfc3339_seconds;
 use kombify_core::page::Position;
 use kombify_core::user::{
-    OwnProfile, ProviderProfile, Sighting, Theme, User, UserFilter, UserPatch, UserStore,
+    OwnProfile, ProviderProfile, Revoked, Sighting, Theme, User, UserFilter, UserPatch, UserStore,
 };
 use kombify_core::{Change, Error, Etag, Listed, OrgId, Page, Result, Sub};
 use rusqlite::{Connection, Row, named_params};
 
-use crate::query::Start;
-use crate::write::Write;
-use crate::{PlatformSqlite, column, organisation, query};
+use crate::{PlatformSqlite, organisation, revocation};
+use kombify_sqlite::ledger::Write;
+use kombify_sqlite::query::Start;
+use kombify_sqlite::{column, query};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT sub, owner, email, name, picture, display_name, avatar_url, locale, timezone, theme, email_notices,
-                    identity_time, users.create_time AS create_time, update_time, version, plan, plan_end_time
+            "SELECT users.sub AS sub, owner, email, name, picture, display_name, avatar_url, locale, timezone, theme,
+                    email_notices, identity_time, users.create_time AS create_time, update_time,
+                    users.version AS version, plan, plan_end_time, revoke_time, locked
                FROM users
                JOIN organisations ON org_id = owner
+               LEFT JOIN revocations ON revocations.sub = users.sub
             ",
             $rest
         )
@@ -60,6 +64,30 @@ impl UserStore for PlatformSqlite {
         .await
     }
 
+    async fn set_lock(&self, change: &Change, sub: &Sub, locked: bool, reason: &str) -> Result<Revoked> {
+        let (sub, reason) = (sub.clone(), reason.to_owned());
+        self.write(change, move |write| {
+            get(write.transaction, &sub)?;
+            let version = revocation::set_lock(write, &sub, locked)?;
+            write.audit(&sub, None, [("reason", reason)])?;
+            Ok(Revoked { user: get(write.transaction, &sub)?, version })
+        })
+        .await
+    }
+
+    async fn revoke(&self, change: &Change, sub: &Sub, revoke_time: Timestamp) -> Result<Revoked> {
+        let sub = sub.clone();
+        self.write(change, move |write| {
+            get(write.transaction, &sub)?;
+            let (version, changed) = revocation::end_sign_ins(write, &sub, revoke_time)?;
+            if changed {
+                write.audit(&sub, None, [("revokeTime", rfc3339_seconds(revoke_time))])?;
+            }
+            Ok(Revoked { user: get(write.transaction, &sub)?, version })
+        })
+        .await
+    }
+
     async fn list(&self, filter: &UserFilter, page: &Page) -> Result<Listed<User>> {
         let (filter, page) = (filter.clone(), page.clone());
         self.db.read(move |connection| list(connection, &filter, &page)).await
@@ -67,7 +95,7 @@ impl UserStore for PlatformSqlite {
 }
 
 fn find(connection: &Connection, sub: &Sub) -> Result<Option<User>> {
-    query::row(connection, select!("WHERE sub = :sub"), named_params! { ":sub": sub.as_str() }, user)
+    query::row(connection, select!("WHERE users.sub = :sub"), named_params! { ":sub": sub.as_str() }, user)
 }
 
 fn get(connection: &Connection, sub: &Sub) -> Result<User> {
@@ -163,8 +191,8 @@ fn list(connection: &Connection, filter: &UserFilter, page: &Page) -> Result<Lis
             r"WHERE (email LIKE :search ESCAPE '\'
                      OR CASE display_name WHEN '' THEN name ELSE display_name END LIKE :search ESCAPE '\')
                 AND (:owner IS NULL OR owner = :owner)
-                AND (users.create_time, sub) < (:time, :id)
-              ORDER BY users.create_time DESC, sub DESC
+                AND (users.create_time, users.sub) < (:time, :id)
+              ORDER BY users.create_time DESC, users.sub DESC
               LIMIT :limit"
         ),
         named_params! {
@@ -201,6 +229,7 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         grant: column::grant(row)?,
         create_time: column::time(row, "create_time")?,
         update_time: column::time(row, "update_time")?,
+        revocation: revocation::revocation(row)?,
         identity_time: column::time(row, "identity_time")?,
         etag: column::etag(row)?,
     })

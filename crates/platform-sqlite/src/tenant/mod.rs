@@ -1,30 +1,41 @@
-//! Tenants, their places and their members.
+//! Tenants, their places and their members. What is being erased keeps its row, which no query here shows.
+
+mod life;
+mod mirror;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use kombify_core::health::UNREACHABLE_AFTER;
 use kombify_core::page::Position;
-use kombify_core::tenant::{NewTenant, Region, Tenant, TenantFilter, TenantStore};
+use kombify_core::tenant::{
+    NewTenant, Region, Tenant, TenantFilter, TenantMove, TenantReport, TenantStatus, TenantStore, Usage,
+};
 use kombify_core::{
-    Change, Error, Listed, Membership, Memberships, Page, Result, Sub, TenantId, TenantRole, TenantScope,
+    Change, Error, Etag, InstanceId, Listed, Membership, Memberships, Page, Result, Sub, TenantId,
+    TenantRole, TenantScope,
 };
 use rusqlite::{Connection, Row, named_params};
 
-use crate::query::Start;
-use crate::write::Write;
-use crate::{PlatformSqlite, column, organisation, query};
+use crate::{PlatformSqlite, null, organisation, outbox};
+use kombify_sqlite::ledger::Write;
+use kombify_sqlite::query::Start;
+use kombify_sqlite::{column, query};
+pub(crate) use life::{refused, taken};
 
-/// When to try again where a region is full: an instance has to be added first.
+/// When to try again where a region is full: an instance has to be added first, or has to be well again.
 const PLACE_AFTER: Duration = Duration::from_secs(30);
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT tenant_id, slug, name, owner, instance_id, tenants.create_time AS create_time, version, plan,
-                    plan_end_time,
+            "SELECT tenant_id, slug, name, owner, instance_id, status, erase_time, stacks, storage_gb,
+                    tenants.create_time AS create_time, version, plan, plan_end_time,
                     (SELECT COUNT(*) FROM memberships WHERE memberships.tenant_id = tenants.tenant_id) AS members
                FROM tenants
                JOIN organisations ON org_id = owner
+              WHERE status NOT IN ('erasing', 'erased')
             ",
             $rest
         )
@@ -43,6 +54,7 @@ impl TenantStore for PlatformSqlite {
             let instance = place(write, &tenant.region)?;
             organisation::see(write, &tenant.owner)?;
             insert(write, &tenant, &instance)?;
+            outbox::tenant_changed(write, tenant.id)?;
             let details = [("slug", tenant.slug.to_string()), ("instanceId", instance)];
             write.audit(&tenant.id, Some(tenant.id), details)?;
             write.promise(&tenant.id.to_string())?;
@@ -68,6 +80,34 @@ impl TenantStore for PlatformSqlite {
     async fn memberships(&self, member: &Sub) -> Result<Memberships> {
         let member = member.clone();
         self.db.read(move |connection| memberships(connection, &member)).await
+    }
+
+    async fn change_status(
+        &self,
+        change: &Change,
+        tenant: TenantId,
+        etag: Option<Etag>,
+        to: TenantMove,
+        reason: &str,
+    ) -> Result<Tenant> {
+        let reason = (reason.to_owned(), self.grace);
+        self.write(change, move |write| life::change_status(write, tenant, etag, to, reason)).await
+    }
+
+    async fn erase_expired(&self, change: &Change) -> Result<u32> {
+        self.write(change, life::erase_expired).await
+    }
+
+    async fn mirror(
+        &self,
+        instance: InstanceId,
+        reports: &[TenantReport],
+        _now: Timestamp,
+    ) -> Result<Vec<TenantId>> {
+        let reports = reports.to_vec();
+        self.db
+            .write("tenant.mirrored", move |transaction| mirror::mirror(transaction, instance, &reports))
+            .await
     }
 }
 
@@ -96,8 +136,9 @@ fn refuse_a_second(write: &Write<'_>, tenant: &NewTenant) -> Result<()> {
     Ok(())
 }
 
-/// Takes a place on the emptiest instance of the region, and says whose it is.
+/// Takes a place on the emptiest healthy instance of the region, and says whose it is.
 fn place(write: &Write<'_>, region: &Region) -> Result<String> {
+    let silent = write.change.time.saturating_sub(UNREACHABLE_AFTER).map_err(Error::internal)?;
     let instance = query::row(
         write.transaction,
         "UPDATE instances
@@ -106,27 +147,39 @@ fn place(write: &Write<'_>, region: &Region) -> Result<String> {
                 SELECT instance_id
                   FROM instances
                  WHERE status = 'active' AND mode = 'shared' AND region = :region AND tenant_count < max_tenants
+                   AND maintenance = 0
+                   AND EXISTS (
+                       SELECT 1
+                         FROM mesh_keys
+                        WHERE module = 'stack' AND instance = instance_id)
+                   AND EXISTS (
+                       SELECT 1
+                         FROM health
+                        WHERE module = 'stack' AND instance = instance_id AND state = 'healthy'
+                          AND report_time > :silent)
                  ORDER BY tenant_count, create_time, instance_id
                  LIMIT 1)
          RETURNING instance_id",
-        named_params! { ":region": region.as_str() },
+        named_params! { ":region": region.as_str(), ":silent": silent.as_microsecond() },
         |row| row.get("instance_id"),
     )?;
-    instance
-        .ok_or_else(|| Error::unavailable(format!("no instance of region {region} has a place"), PLACE_AFTER))
+    instance.ok_or_else(|| {
+        Error::unavailable(format!("no healthy instance of region {region} has a place"), PLACE_AFTER)
+    })
 }
 
 fn insert(write: &Write<'_>, tenant: &NewTenant, instance: &str) -> Result<()> {
     let NewTenant { id, slug, name, owner, creator, region: _ } = tenant;
     query::execute(
         write.transaction,
-        "INSERT INTO tenants (tenant_id, slug, name, owner, instance_id, create_time)
-         VALUES (:tenant_id, :slug, :name, :owner, :instance_id, :now)",
+        "INSERT INTO tenants (tenant_id, slug, name, owner, founder, instance_id, status, create_time)
+         VALUES (:tenant_id, :slug, :name, :owner, :founder, :instance_id, 'creating', :now)",
         named_params! {
             ":tenant_id": id.to_string(),
             ":slug": slug.as_str(),
             ":name": name,
             ":owner": owner.as_str(),
+            ":founder": creator.as_str(),
             ":instance_id": instance,
             ":now": write.now(),
         },
@@ -146,7 +199,7 @@ fn insert(write: &Write<'_>, tenant: &NewTenant, instance: &str) -> Result<()> {
 
 fn find(connection: &Connection, id: TenantId) -> Result<Option<Tenant>> {
     let id = id.to_string();
-    query::row(connection, select!("WHERE tenant_id = :id"), named_params! { ":id": id }, tenant)
+    query::row(connection, select!("AND tenant_id = :id"), named_params! { ":id": id }, tenant)
 }
 
 fn get(connection: &Connection, id: TenantId) -> Result<Tenant> {
@@ -158,10 +211,10 @@ fn list_of(connection: &Connection, member: &Sub, page: &Page) -> Result<Listed<
     let tenants = query::rows(
         connection,
         select!(
-            "WHERE tenant_id IN (SELECT tenant_id FROM memberships WHERE sub = :sub)
-               AND (tenants.create_time, tenant_id) < (:time, :id)
-             ORDER BY tenants.create_time DESC, tenant_id DESC
-             LIMIT :limit"
+            "AND tenant_id IN (SELECT tenant_id FROM memberships WHERE sub = :sub)
+             AND (tenants.create_time, tenant_id) < (:time, :id)
+           ORDER BY tenants.create_time DESC, tenant_id DESC
+           LIMIT :limit"
         ),
         named_params! {
             ":sub": member.as_str(),
@@ -180,11 +233,11 @@ fn list(connection: &Connection, filter: &TenantFilter, page: &Page) -> Result<L
     let tenants = query::rows(
         connection,
         select!(
-            r"WHERE (slug LIKE :search ESCAPE '\' OR name LIKE :search ESCAPE '\')
-                AND (:instance_id IS NULL OR instance_id = :instance_id)
-                AND (tenants.create_time, tenant_id) < (:time, :id)
-              ORDER BY tenants.create_time DESC, tenant_id DESC
-              LIMIT :limit"
+            r"AND (slug LIKE :search ESCAPE '\' OR name LIKE :search ESCAPE '\')
+              AND (:instance_id IS NULL OR instance_id = :instance_id)
+              AND (tenants.create_time, tenant_id) < (:time, :id)
+            ORDER BY tenants.create_time DESC, tenant_id DESC
+            LIMIT :limit"
         ),
         named_params! {
             ":search": query::containing(search),
@@ -205,10 +258,10 @@ fn position(tenant: &Tenant) -> Position {
 fn memberships(connection: &Connection, member: &Sub) -> Result<Memberships> {
     query::rows(
         connection,
-        "SELECT tenant_id, slug, role
+        "SELECT tenant_id, slug, role, status
            FROM memberships
            JOIN tenants USING (tenant_id)
-          WHERE sub = :sub
+          WHERE sub = :sub AND status NOT IN ('erasing', 'erased')
           ORDER BY tenant_id
           LIMIT :limit",
         named_params! { ":sub": member.as_str(), ":limit": i64::try_from(Memberships::MAX).unwrap_or(i64::MAX) },
@@ -217,6 +270,7 @@ fn memberships(connection: &Connection, member: &Sub) -> Result<Memberships> {
                 tenant: column::word(row, "tenant_id")?,
                 slug: row.get("slug")?,
                 role: column::word(row, "role")?,
+                standing: column::word::<TenantStatus>(row, "status")?.standing(),
             })
         },
     )
@@ -231,7 +285,10 @@ fn tenant(row: &Row<'_>) -> rusqlite::Result<Tenant> {
         owner: column::word(row, "owner")?,
         grant: column::grant(row)?,
         instance: column::word(row, "instance_id")?,
+        status: column::word(row, "status")?,
+        erase_time: null::time(row, "erase_time")?,
         members: row.get("members")?,
+        usage: Usage { stacks: row.get("stacks")?, storage_gb: row.get("storage_gb")? },
         create_time: column::time(row, "create_time")?,
         etag: column::etag(row)?,
     })
