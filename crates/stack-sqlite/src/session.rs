@@ -1,0 +1,181 @@
+//! Sessions of the instance itself, and the accounts of one that stands alone.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use kombify_core::host::{Account, Session};
+use kombify_core::{Error, Result, Sub, TenantId};
+use kombify_sqlite::ledger::Write;
+use kombify_sqlite::{column, constraint, internal, query};
+use rusqlite::{Connection, Row, named_params};
+
+use crate::tenant;
+
+/// How many ended sessions a new one takes away, so that the table stays small and no write is long.
+const SWEPT: u32 = 100;
+
+macro_rules! select_account {
+    ($rest:literal) => {
+        concat!("SELECT sub, login, name, password_hash FROM accounts ", $rest)
+    };
+}
+
+/// Opens a session.
+pub(crate) fn open(write: &Write<'_>, session: &Session) -> Result<()> {
+    let Session { hash, tenant, sub, email, name, owner, roles, auth_time, create_time, expire_time } =
+        session;
+    if !tenant::is_placed(write.transaction, *tenant)? {
+        return Err(Error::not_found("tenant", tenant));
+    }
+    query::execute(
+        write.transaction,
+        "DELETE FROM sessions
+          WHERE rowid IN (
+                SELECT rowid
+                  FROM sessions
+                 WHERE expire_time <= :now
+                 ORDER BY expire_time
+                 LIMIT :swept)",
+        named_params! { ":now": write.now(), ":swept": SWEPT },
+    )?;
+    query::execute(
+        write.transaction,
+        "INSERT INTO sessions (token_hash, tenant_id, sub, email, name, owner, roles, auth_time, create_time,
+                               expire_time)
+         VALUES (:token_hash, :tenant_id, :sub, :email, :name, :owner, :roles, :auth_time, :create_time,
+                 :expire_time)",
+        named_params! {
+            ":token_hash": hash,
+            ":tenant_id": tenant.to_string(),
+            ":sub": sub.as_str(),
+            ":email": email,
+            ":name": name,
+            ":owner": owner.as_str(),
+            ":roles": serde_json::to_string(roles).map_err(Error::internal)?,
+            ":auth_time": auth_time.as_microsecond(),
+            ":create_time": create_time.as_microsecond(),
+            ":expire_time": expire_time.as_microsecond(),
+        },
+    )?;
+    write.audit(sub, Some(*tenant), [])
+}
+
+/// The session with a token of that hash, unless it has ended at `now`.
+pub(crate) fn find(connection: &Connection, hash: &[u8; 32], now: Timestamp) -> Result<Option<Session>> {
+    query::row(
+        connection,
+        "SELECT token_hash, tenant_id, sub, email, name, owner, roles, auth_time, create_time, expire_time
+           FROM sessions
+          WHERE token_hash = :token_hash AND expire_time > :now",
+        named_params! { ":token_hash": hash, ":now": now.as_microsecond() },
+        session,
+    )
+}
+
+/// Ends the session with a token of that hash, where there is one.
+pub(crate) fn end(write: &Write<'_>, hash: &[u8; 32]) -> Result<()> {
+    let ended = query::row(
+        write.transaction,
+        "DELETE FROM sessions
+          WHERE token_hash = :token_hash
+         RETURNING sub, tenant_id",
+        named_params! { ":token_hash": hash },
+        |row| Ok((column::word::<Sub>(row, "sub")?, column::word::<TenantId>(row, "tenant_id")?)),
+    )?;
+    ended.map_or(Ok(()), |(sub, tenant)| write.audit(&sub, Some(tenant), []))
+}
+
+/// Ends every session of the user.
+pub(crate) fn end_all(write: &Write<'_>, sub: &Sub) -> Result<()> {
+    let ended = query::execute(
+        write.transaction,
+        "DELETE FROM sessions
+          WHERE sub = :sub",
+        named_params! { ":sub": sub.as_str() },
+    )?;
+    write.audit(sub, None, [("sessions", ended.to_string())])
+}
+
+fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
+    let roles: String = row.get("roles")?;
+    let roles: BTreeSet<String> =
+        serde_json::from_str(&roles).map_err(|cause| column::unreadable("roles", &cause))?;
+    Ok(Session {
+        hash: row.get("token_hash")?,
+        tenant: column::word(row, "tenant_id")?,
+        sub: column::word(row, "sub")?,
+        email: row.get("email")?,
+        name: row.get("name")?,
+        owner: column::word(row, "owner")?,
+        roles,
+        auth_time: column::time(row, "auth_time")?,
+        create_time: column::time(row, "create_time")?,
+        expire_time: column::time(row, "expire_time")?,
+    })
+}
+
+/// The account with that login.
+pub(crate) fn find_account(connection: &Connection, login: &str) -> Result<Option<Account>> {
+    query::row(
+        connection,
+        select_account!("WHERE login = :login"),
+        named_params! { ":login": login },
+        account,
+    )
+}
+
+/// The account of that user.
+pub(crate) fn account_of(connection: &Connection, sub: &Sub) -> Result<Option<Account>> {
+    query::row(
+        connection,
+        select_account!("WHERE sub = :sub"),
+        named_params! { ":sub": sub.as_str() },
+        account,
+    )
+}
+
+/// Adds an account.
+pub(crate) fn add_account(write: &Write<'_>, account: &Account) -> Result<()> {
+    let Account { sub, login, name, password_hash } = account;
+    query::attempt(
+        write.transaction,
+        "INSERT INTO accounts (sub, login, name, password_hash)
+         VALUES (:sub, :login, :name, :password_hash)",
+        named_params! {
+            ":sub": sub.as_str(),
+            ":login": login,
+            ":name": name,
+            ":password_hash": password_hash,
+        },
+    )
+    .map_err(|fault| match constraint(&fault) {
+        Some("accounts.login") => Error::Conflict(format!("the login {login} is taken")),
+        Some("accounts.sub") => Error::Conflict("the user has an account already".into()),
+        Some(_) | None => internal(fault),
+    })?;
+    write.audit(sub, None, [("login", login.clone())])
+}
+
+/// Changes the hash of the password.
+pub(crate) fn set_password(write: &Write<'_>, sub: &Sub, password_hash: &str) -> Result<()> {
+    let changed = query::execute(
+        write.transaction,
+        "UPDATE accounts
+            SET password_hash = :password_hash
+          WHERE sub = :sub",
+        named_params! { ":sub": sub.as_str(), ":password_hash": password_hash },
+    )?;
+    if changed == 0 {
+        return Err(Error::not_found("account", sub));
+    }
+    write.audit(sub, None, [])
+}
+
+fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
+    Ok(Account {
+        sub: column::word(row, "sub")?,
+        login: row.get("login")?,
+        name: row.get("name")?,
+        password_hash: row.get("password_hash")?,
+    })
+}
