@@ -205,6 +205,7 @@ pub fn open_tenant<R: prost::Message + kombify_contracts::Request>(
             return Err(Error::internal("a tenant's method without a role"));
         }
     };
+    let entered = request.extensions().get::<Grant>().map(|grant| Arc::clone(&grant.context.entered));
     let mut opened = open(request)?;
     let (field, header) = (opened.message.tenant(), opened.tenant_header.as_deref());
     let memberships = opened.caller.memberships();
@@ -228,6 +229,9 @@ pub fn open_tenant<R: prost::Message + kombify_contracts::Request>(
             }
         },
     };
+    if let (Some(entered), Some(membership)) = (entered, memberships.find(&named)) {
+        let _ = entered.set(membership.tenant); // A request is opened once.
+    }
     let scope = opened.caller.enter(&named, needed)?;
     if let Some(idempotency) = &mut opened.change.idempotency {
         idempotency.tenant = Some(scope.tenant());

@@ -115,6 +115,7 @@ impl Refusals {
             actor: Actor::of(caller),
             action: action.to_owned(),
             target: path.to_owned(),
+            tenant: context.entered.get().copied(),
             ip: context.ip,
             user_agent: context.user_agent,
             request_id: context.request_id,

@@ -19,18 +19,25 @@ pub enum ConfigError {
     Wrong(String),
 }
 
-/// Reads the configuration: defaults, then the file, then the environment.
+/// Reads the configuration: defaults, then the file, then the customary names of the environment (each with the key that
+/// it stands for), then our own.
 ///
 /// # Errors
 /// - [`ConfigError::Missing`] if a file is named that is not there.
 /// - [`ConfigError::Wrong`] if a key is unknown or a value does not fit; the text names both key and source.
-pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> {
+pub fn load<T: DeserializeOwned>(
+    file: Option<&Path>,
+    customary: &[(&'static str, &'static str)],
+) -> Result<T, ConfigError> {
     let mut figment = Figment::new();
     if let Some(file) = file {
         if !file.exists() {
             return Err(ConfigError::Missing(file.to_owned()));
         }
         figment = figment.merge(Toml::file_exact(file));
+    }
+    for &(name, key) in customary {
+        figment = figment.merge(Env::raw().only(&[name]).map(move |_| key.into()));
     }
     let figment = figment.merge(Env::prefixed("KOMBIFY__").split("__"));
     figment.extract().map_err(|cause| {
@@ -78,14 +85,14 @@ mod tests {
         let file = dir.path().join("kombify.toml");
         for (text, named) in [("prot = 1", "prot"), ("port = \"x\"", "port"), ("port = 70000", "port")] {
             std::fs::write(&file, text).unwrap();
-            let fault = load::<Sample>(Some(&file)).unwrap_err().to_string();
+            let fault = load::<Sample>(Some(&file), &[]).unwrap_err().to_string();
             assert!(fault.contains(named), "{fault}");
             assert!(!fault.contains('\n'), "{fault}");
         }
         std::fs::write(&file, "port = 7").unwrap();
-        assert_eq!(load::<Sample>(Some(&file)).unwrap().port, 7);
+        assert_eq!(load::<Sample>(Some(&file), &[]).unwrap().port, 7);
         assert!(
-            load::<Sample>(Some(Path::new("/nowhere/kombify.toml")))
+            load::<Sample>(Some(Path::new("/nowhere/kombify.toml")), &[])
                 .unwrap_err()
                 .to_string()
                 .contains("nowhere")

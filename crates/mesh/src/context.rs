@@ -2,13 +2,19 @@
 //!
 //! The identity room sets it; the [client](crate::client) forwards it. Nothing else reads a token.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use kombify_core::{RequestId, ServiceIdentity};
+use http::{Extensions, HeaderMap};
+use kombify_core::{Clock as _, Ids as _, RequestId, ServiceIdentity, TenantId};
 use tokio::time::Instant;
 
+use crate::edge::{ClientAddress, user_agent};
+use crate::system::{SystemClock, SystemIds};
 use crate::trace::TraceContext;
+
+/// How long a page may take with all that it asks of others.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
     static CONTEXT: Context;
@@ -63,11 +69,31 @@ pub struct Context {
     pub ip: String,
     /// The caller's User-Agent.
     pub user_agent: String,
+    /// The tenant that the caller entered, as soon as that is known: the refusals room reads it afterwards.
+    pub(crate) entered: Arc<OnceLock<TenantId>>,
 }
 
 impl Context {
+    /// The context of a page: what a browser's request causes at other modules, in the name of the user whose token the
+    /// page's own session holds. A page has ten seconds.
+    pub fn of_page(extensions: &Extensions, headers: &HeaderMap, user_token: Option<&str>) -> Self {
+        // The outermost room has named every request of a served module.
+        let named = extensions.get::<RequestId>().cloned();
+        let trace = extensions.get::<TraceContext>().cloned();
+        Self {
+            request_id: named.unwrap_or_else(|| SystemIds.request(SystemClock.now())),
+            trace: trace.unwrap_or_else(|| TraceContext::continue_from(None, &SystemIds)),
+            deadline: Deadline(Instant::now() + PAGE_TIMEOUT),
+            service: None,
+            user_token: user_token.map(UserToken::new),
+            ip: extensions.get::<ClientAddress>().map(|address| address.0.clone()).unwrap_or_default(),
+            user_agent: user_agent(headers),
+            entered: Arc::default(),
+        }
+    }
+
     /// Runs `future` in this context.
-    pub(crate) async fn scope<F: Future>(self, future: F) -> F::Output {
+    pub async fn scope<F: Future>(self, future: F) -> F::Output {
         CONTEXT.scope(self, future).await
     }
 

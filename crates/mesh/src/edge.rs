@@ -22,6 +22,10 @@ pub struct LoggedCaller(pub String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub String);
 
+/// The verb that the client used: a call of JSON becomes a message, which is always posted. A request extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestVerb(pub http::Method);
+
 /// The room that names the request: keeps a well-formed `X-Request-ID`, makes one where there is none, and gives it
 /// back with every answer. It also settles the trace and the caller's address.
 #[derive(Clone)]
@@ -77,6 +81,8 @@ impl Room for Name {
         request.extensions_mut().insert(id);
         request.extensions_mut().insert(trace);
         request.extensions_mut().insert(address);
+        let verb = RequestVerb(request.method().clone());
+        request.extensions_mut().insert(verb);
         let mut response = forward(inner, request).await;
         if let Some(header) = header {
             response.headers_mut().insert(REQUEST_ID, header);
@@ -128,6 +134,20 @@ impl Room for Tell {
     }
 }
 
+/// Who the caller says to be; what each of our own hops appended to it is taken off again.
+pub(crate) fn user_agent(headers: &HeaderMap) -> String {
+    let agent =
+        headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let mut own = agent;
+    while let Some((before, last)) = own.rsplit_once(' ') {
+        if !last.starts_with("tonic/") {
+            break;
+        }
+        own = before;
+    }
+    own.chars().take(256).collect()
+}
+
 /// Whether a message is gRPC, by its content type.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers
@@ -143,6 +163,19 @@ fn grpc_status(response: &Response<Body>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_our_own_hops_append_to_the_user_agent_is_taken_off() {
+        for (given, expected) in [
+            ("curl/7.88.1 tonic/0.14.9 tonic/0.14.9", "curl/7.88.1"),
+            ("tonic/0.14.9", "tonic/0.14.9"),
+            ("Mozilla/5.0 (X11; Linux x86_64) tonic/0.14.9", "Mozilla/5.0 (X11; Linux x86_64)"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("user-agent", given.parse().unwrap());
+            assert_eq!(user_agent(&headers), expected);
+        }
+    }
 
     #[test]
     fn only_what_our_own_proxies_saw_is_believed() {

@@ -187,8 +187,15 @@ fn free_bytes(dir: &std::path::Path) -> Option<u64> {
     Some(stat.f_bavail * stat.f_frsize)
 }
 
+/// The share of the storage under `dir` that is in use, in percent; `None` where the system does not say.
+pub(crate) fn used_storage_percent(dir: &std::path::Path) -> Option<u32> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+    u32::try_from(used * 100 / (used + stat.f_bavail).max(1)).ok()
+}
+
 /// The share of memory that is available, in percent; `None` where the system does not say.
-fn free_memory_percent() -> Option<u64> {
+pub(crate) fn free_memory_percent() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let value = |name: &str| -> Option<u64> {
         let line = info.lines().find_map(|line| line.strip_prefix(name))?;

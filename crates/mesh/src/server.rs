@@ -30,8 +30,8 @@ use crate::access::Enforce;
 use crate::audit::Refusals;
 use crate::edge::{Name, Tell, is_grpc};
 use crate::health::Health;
-use crate::identity::Identify;
 use crate::identity::verifier::Verifier;
+use crate::identity::{Identify, Sessions};
 use crate::limits::{CatchPanic, Due, OneMessage, Shed, Weigh};
 use crate::malformed::RefuseMalformed;
 use crate::rate::{Limit, RateLimiter};
@@ -86,6 +86,17 @@ pub struct Guard {
     pub limiter: Arc<RateLimiter>,
     /// Takes refusals to the audit log.
     pub refusals: Refusals,
+    /// Knows sessions; `None`: the module has none.
+    pub sessions: Option<Arc<dyn Sessions>>,
+}
+
+/// The pages of a module, beside its methods.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// What answers.
+    pub router: Router,
+    /// The paths that it answers, exactly; `None`: everything that is not gRPC.
+    pub paths: Option<&'static [&'static str]>,
 }
 
 /// What every room of a module needs.
@@ -123,9 +134,9 @@ impl Module {
             "{} serves methods for tenants, and knows no memberships",
             self.service
         );
-        let Guard { verifier, directory, limiter, refusals } = guard;
+        let Guard { verifier, directory, limiter, refusals, sessions } = guard;
         let rooms = ServiceBuilder::new()
-            .layer(RoomLayer(Identify { verifier, directory }))
+            .layer(RoomLayer(Identify { verifier, directory, sessions }))
             .layer(RoomLayer(refusals))
             .layer(RoomLayer(Limit { limiter }))
             .layer(RoomLayer(Enforce { clock: Arc::clone(&self.clock) }))
@@ -155,9 +166,12 @@ impl Module {
 
     /// The whole module: the outermost rooms, `/health`, `/ready`, `/metrics` and the pages of `pages`, and `calls`
     /// for everything else.
-    pub fn app(&self, pages: Option<Router>, calls: impl Inner + Sync) -> App {
-        let all_http = pages.is_some();
-        let http = self.health.router().merge(pages.unwrap_or_default());
+    pub fn app(&self, pages: Option<Pages>, calls: impl Inner + Sync) -> App {
+        let (router, paths) = match pages {
+            Some(Pages { router, paths }) => (router, paths),
+            None => (Router::new(), Some(&[][..])),
+        };
+        let http = self.health.router().merge(router);
         let name = Name {
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
@@ -166,7 +180,7 @@ impl Module {
         let rooms = ServiceBuilder::new()
             .layer(RoomLayer(name))
             .layer(RoomLayer(Tell { service: self.service }))
-            .service(Front { http, calls, all_http });
+            .service(Front { http, calls, paths });
         BoxCloneSyncService::new(rooms)
     }
 
@@ -272,7 +286,7 @@ async fn accept(
 struct Front<S> {
     http: Router,
     calls: S,
-    all_http: bool,
+    paths: Option<&'static [&'static str]>,
 }
 
 impl<S: Inner> Service<Request<Body>> for Front<S> {
@@ -285,8 +299,10 @@ impl<S: Inner> Service<Request<Body>> for Front<S> {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let of_health = matches!(request.uri().path(), "/health" | "/ready" | "/metrics");
-        if !is_grpc(request.headers()) && (of_health || self.all_http) {
+        let path = request.uri().path();
+        let of_health = matches!(path, "/health" | "/ready" | "/metrics");
+        let of_pages = self.paths.is_none_or(|paths| paths.contains(&path));
+        if !is_grpc(request.headers()) && (of_health || of_pages) {
             let http = self.http.clone();
             Box::pin(async move {
                 let response = http.oneshot(request.map(axum::body::Body::new)).await?;

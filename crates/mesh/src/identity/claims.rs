@@ -51,9 +51,12 @@ impl ClaimNames {
         if sub.as_str().starts_with("service:") {
             return Err(Error::AuthInvalid("its subject is not a user"));
         }
-        let issued_at = claims.get("iat").and_then(Value::as_f64);
-        #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
-        let issued_at = issued_at.and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
+        let moment = |name: &str| {
+            #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
+            let seconds = claims.get(name).and_then(Value::as_f64)? as i64;
+            Timestamp::from_second(seconds).ok()
+        };
+        let issued_at = moment("iat").ok_or(Error::AuthInvalid("its issue time is missing"))?;
         let org: Option<OrgId> = text(&self.organisation).and_then(|org| org.parse().ok());
         let owner = match &org {
             Some(org) if org.as_str() != self.default_organisation && !org.as_str().starts_with("user:") => {
@@ -69,7 +72,8 @@ impl ClaimNames {
             email: text("email").filter(|_| verified).map(ToOwned::to_owned),
             name: text("name").map(ToOwned::to_owned),
             roles: self.roles(claims),
-            issued_at: issued_at.ok_or(Error::AuthInvalid("its issue time is missing"))?,
+            issued_at,
+            signed_in_at: moment("auth_time").unwrap_or(issued_at),
             impersonator: actor
                 .map(str::parse)
                 .transpose()
@@ -134,6 +138,13 @@ mod tests {
             assert_eq!(read(&claims).unwrap().owner.as_str(), owner);
         }
         assert_eq!(read(&json!({"sub": "1", "iat": 1})).unwrap().owner.as_str(), "user:1");
+    }
+
+    #[test]
+    fn the_sign_in_is_older_than_the_token_where_the_token_says_so() {
+        let user = read(&json!({"sub": "1", "iat": 100, "auth_time": 40})).unwrap();
+        assert_eq!((user.issued_at.as_second(), user.signed_in_at.as_second()), (100, 40));
+        assert_eq!(read(&json!({"sub": "1", "iat": 100})).unwrap().signed_in_at.as_second(), 100);
     }
 
     #[test]

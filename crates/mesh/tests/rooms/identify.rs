@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use kombify_core::directory::Standing;
-use kombify_core::{Caller, Code, Memberships, Plan, RequestId, TenantRole, wire};
+use kombify_core::revocation::Revocation;
+use kombify_core::{Caller, Code, Memberships, Plan, RequestId, Result, TenantRole, wire};
 use kombify_mesh::context::Context;
 use kombify_mesh::edge::LoggedCaller;
 use kombify_mesh::identity::verifier::CLOCK_SKEW_SECONDS;
+use kombify_mesh::identity::{SessionUser, Sessions};
 use serde_json::{Value, json};
 
 use crate::mint::{House, Key, Known, base64, changed, hmac_token, unsigned, without};
 use crate::support::{
     ADDRESS, GET_USER, HEALTH, REQUEST_ID, Stub, USER_AGENT, code, fault, membership, request, send, service,
-    with,
+    tenant_id, user, with,
 };
 
 fn bearer(token: &str) -> String {
@@ -336,6 +339,7 @@ async fn the_directory_adds_what_the_token_does_not_say() {
         memberships: Memberships::new(vec![membership("home", 1, TenantRole::Member)]),
         email: Some("mirror@example.com".to_owned()),
         name: Some("Mirror".to_owned()),
+        revocation: None,
     })));
     let claims = changed(house.claims(), "name", json!("Ada"));
     let claims =
@@ -368,4 +372,97 @@ async fn a_token_that_no_key_can_verify_yet_is_told_to_come_back() {
     let (response, stub) = house.call(&[("authorization", bearer(&house.token()).as_str())]).await;
     assert_eq!((code(&response), stub.reached()), (Some(Code::ServiceUnavailable), 0));
     assert!(fault(&response).retry_after.is_some());
+}
+
+/// One session, `ses_good`, of `ada` for the tenant "home".
+struct OneSession;
+
+#[async_trait]
+impl Sessions for OneSession {
+    async fn find(&self, token: &str) -> Result<Option<SessionUser>> {
+        let session = SessionUser { user: user("ada", &[]), tenant: tenant_id(1) };
+        Ok((token == "ses_good").then_some(session))
+    }
+
+    fn cookie(&self) -> &'static str {
+        "kombify_session"
+    }
+
+    fn origin(&self) -> &'static str {
+        "http://localhost:8080"
+    }
+}
+
+fn with_sessions() -> House {
+    let mut house = House::new();
+    house.sessions = Some(Arc::new(OneSession));
+    house.directory = Arc::new(Known(Some(Standing {
+        memberships: Memberships::new(vec![
+            membership("home", 1, TenantRole::Member),
+            membership("other", 2, TenantRole::Admin),
+        ]),
+        ..Standing::default()
+    })));
+    house
+}
+
+#[tokio::test]
+async fn a_session_is_good_for_its_one_tenant() {
+    let house = with_sessions();
+    let origin = ("origin", "http://localhost:8080");
+    for headers in
+        [&[("authorization", "Bearer ses_good")][..], &[("cookie", "a=b; kombify_session=ses_good"), origin]]
+    {
+        let caller = accepted(&house, headers).await;
+        assert_eq!(caller.user().unwrap().sub.as_str(), "ada");
+        let slugs: Vec<_> = caller.memberships().iter().map(|membership| membership.slug.as_str()).collect();
+        assert_eq!(slugs, ["home"], "{headers:?}");
+    }
+    let ended = refused(&house, &[("authorization", "Bearer ses_ended")]).await;
+    assert!(ended.contains("has ended"), "{ended}");
+}
+
+#[tokio::test]
+async fn a_session_stands_alone_and_its_cookie_comes_from_an_own_page() {
+    let house = with_sessions();
+    let token = bearer(&house.key.token(&house.claims()));
+    let cookie = ("cookie", "kombify_session=ses_good");
+    let own = ("origin", "http://localhost:8080");
+    for headers in [
+        &[cookie][..],
+        &[cookie, ("origin", "null")],
+        &[cookie, ("origin", "http://localhost:3000")],
+        &[cookie, own, ("authorization", token.as_str())],
+        &[cookie, own, ("authorization", "Bearer ses_good")],
+        &[cookie, own, ("x-kombify-user-token", "x")],
+        &[("authorization", "Bearer ses_good"), ("x-kombify-user-token", "x")],
+        &[("cookie", "kombify_session=ses_good; kombify_session=ses_good"), own],
+    ] {
+        refused(&house, headers).await;
+    }
+    let without = House::new();
+    refused(&without, &[("authorization", "Bearer ses_good")]).await;
+    assert!(
+        !accepted(&without, &[cookie, own]).await.is_known(),
+        "a cookie is nothing to a module without sessions"
+    );
+}
+
+#[tokio::test]
+async fn a_sign_in_before_the_revocation_counts_no_more() {
+    let mut house = House::new();
+    let now = house.now();
+    let revoke = |seconds: i64, locked: bool| {
+        let time = jiff::Timestamp::from_second(seconds).unwrap();
+        let revocation = Some(Revocation { time, locked });
+        Arc::new(Known(Some(Standing { revocation, ..Standing::default() })))
+    };
+    let signed_in = |seconds: i64| changed(house.claims(), "auth_time", json!(seconds));
+    let (before, after) = (house.key.token(&signed_in(now - 100)), house.key.token(&signed_in(now - 10)));
+    let (before, after) = (bearer(&before), bearer(&after));
+    house.directory = revoke(now - 50, false);
+    assert!(refused(&house, &[("authorization", before.as_str())]).await.contains("was ended"));
+    accepted(&house, &[("authorization", after.as_str())]).await;
+    house.directory = revoke(now - 50, true);
+    assert!(refused(&house, &[("authorization", after.as_str())]).await.contains("is locked"));
 }

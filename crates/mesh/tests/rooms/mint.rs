@@ -16,10 +16,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Response;
 use kombify_core::directory::{Directory, Standing, TokenOnly};
 use kombify_core::{Clock as _, Error, Result, ServiceIdentity, UserIdentity};
-use kombify_mesh::identity::Identify;
 use kombify_mesh::identity::claims::ClaimNames;
 use kombify_mesh::identity::keys::{Intervals, KeySet, KeySource, PublishedKey};
 use kombify_mesh::identity::verifier::{Accepts, MESH_ISSUER, Verifier};
+use kombify_mesh::identity::{Identify, Sessions};
 use serde_json::{Value, json};
 use tonic::body::Body;
 
@@ -213,6 +213,7 @@ pub(crate) struct House {
     pub(crate) mesh_keys: Arc<KeySet>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) sessions: Option<Arc<dyn Sessions>>,
 }
 
 impl House {
@@ -233,11 +234,27 @@ impl House {
         let verifier =
             Arc::new(Verifier::new(accepts, Arc::clone(&issuer_keys), Arc::clone(&mesh_keys), clock.clone()));
         let directory: Arc<dyn Directory> = Arc::new(TokenOnly);
-        Self { clock, key, cloud, stack, issuer, mesh, issuer_keys, mesh_keys, verifier, directory }
+        Self {
+            sessions: None,
+            clock,
+            key,
+            cloud,
+            stack,
+            issuer,
+            mesh,
+            issuer_keys,
+            mesh_keys,
+            verifier,
+            directory,
+        }
     }
 
     pub(crate) fn identify(&self) -> Identify {
-        Identify { verifier: Arc::clone(&self.verifier), directory: Arc::clone(&self.directory) }
+        Identify {
+            verifier: Arc::clone(&self.verifier),
+            directory: Arc::clone(&self.directory),
+            sessions: self.sessions.clone(),
+        }
     }
 
     /// The present second.

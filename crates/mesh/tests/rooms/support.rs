@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use kombify_core::error::Remote;
 use kombify_core::{
     Caller, Clock, Code, Error, Ids, Membership, Memberships, OrgId, Plan, RequestId, ServiceIdentity, Sub,
-    TenantId, TenantRole, UserIdentity,
+    TenantId, TenantRole, TenantStanding, UserIdentity,
 };
 use kombify_mesh::context::Context;
 use kombify_mesh::edge::ClientAddress;
@@ -258,6 +258,7 @@ pub(crate) fn user(sub: &str, roles: &[&str]) -> UserIdentity {
         name: None,
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         issued_at: "2026-01-02T03:00:00Z".parse().unwrap(),
+        signed_in_at: "2026-01-02T03:00:00Z".parse().unwrap(),
         impersonator: None,
     }
 }
@@ -285,7 +286,7 @@ pub(crate) fn module(module: &str) -> Caller {
 
 /// A membership in the tenant `slug`, whose id ends in `number`.
 pub(crate) fn membership(slug: &str, number: u8, role: TenantRole) -> Membership {
-    Membership { tenant: tenant_id(number), slug: slug.to_owned(), role }
+    Membership { tenant: tenant_id(number), slug: slug.to_owned(), role, standing: TenantStanding::Open }
 }
 
 /// A tenant's id that ends in `number`.
