@@ -10,6 +10,8 @@ pub struct Client {
     pub redirect_uris: Vec<String>,
     /// Where a browser may be sent after signing out, compared as text.
     pub post_logout_redirect_uris: Vec<String>,
+    /// Where the client is told that a session has ended (`OpenID` Connect Back-Channel Logout 1.0).
+    pub backchannel_logout_uri: Option<String>,
 }
 
 impl Client {
@@ -55,6 +57,7 @@ mod tests {
             id: "cli".into(),
             redirect_uris: vec!["https://a.example/cb".into(), "http://127.0.0.1/cb".into()],
             post_logout_redirect_uris: Vec::new(),
+            backchannel_logout_uri: None,
         };
         for good in [
             "https://a.example/cb",

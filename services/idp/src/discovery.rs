@@ -36,6 +36,8 @@ pub(crate) async fn configuration(State(issuer): State<Arc<Issuer>>) -> Response
             "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "azp", "sid", "at_hash", "email",
             "email_verified", "name", "given_name", "family_name", "preferred_username", "updated_at",
         ],
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
         "claims_parameter_supported": false,
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,

@@ -59,7 +59,7 @@ async fn end(issuer: &Issuer, headers: &HeaderMap, wanted: &Wanted, confirmed: b
     match ending(hint.as_ref(), session.as_ref(), confirmed) {
         Some(sids) => {
             for sid in sids {
-                issuer.store.sign_out(sid).await?;
+                issuer.store.sign_out(sid, issuer.told_clients(), issuer.now()).await?;
             }
             leave(issuer, wanted, target)
         }

@@ -62,6 +62,12 @@ impl Issuer {
         self.config.clients.iter().find(|client| client.id == id)
     }
 
+    /// The clients that are told of ended sessions.
+    pub(crate) fn told_clients(&self) -> Vec<String> {
+        let told = self.config.clients.iter().filter(|client| client.backchannel_logout_uri.is_some());
+        told.map(|client| client.id.clone()).collect()
+    }
+
     /// The keys that are published now.
     pub(crate) async fn ring(&self) -> Result<Ring> {
         self.keys.ring(&self.store, self.now()).await

@@ -6,6 +6,7 @@
 //!
 //! Refuses to know: the mesh, tenants, plans, how it is served. It has one SQLite file, and [`Idp::router`].
 
+mod admin_api;
 mod authorize;
 mod client;
 mod cookie;
@@ -15,6 +16,7 @@ mod end_session;
 mod issuer;
 mod keys;
 mod limits;
+mod logout;
 mod oauth;
 mod pages;
 mod password;
@@ -39,6 +41,7 @@ use axum::{Router, middleware};
 use kombify_core::{Clock, Ids, Result};
 use kombify_sqlite::OpenError;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 pub use crate::client::Client;
 use crate::issuer::Issuer;
@@ -68,6 +71,8 @@ pub struct Config {
     pub sign_ins_per_minute: u32,
     /// The organisation of those who sign up; it grants their role `user`, too.
     pub default_org: String,
+    /// The personal access token of the service user who may lock users; `None`: nobody may.
+    pub service_token: Option<SecretString>,
     /// Who may ask for a sign-in.
     pub clients: Vec<Client>,
 }
@@ -156,6 +161,7 @@ impl Idp {
             org: seed.org.clone(),
             roles: seed.roles.clone(),
             password_hash: issuer.passwords.hash(&*issuer.ids, password.clone()).await?,
+            locked: false,
             create_time: issuer.clock.now(),
         };
         issuer.store.add_user(user).await?;
@@ -177,10 +183,18 @@ impl Idp {
             .route("/sign-in", get(sign_in::show).post(sign_in::submit))
             .route("/sign-up", get(sign_up::show).post(sign_up::submit))
             .route("/keys:rotate", post(rotate::rotate))
+            .route("/v2/users/{user_id}", get(admin_api::get))
+            .route("/v2/users/{user_id}/lock", post(admin_api::lock))
+            .route("/v2/users/{user_id}/unlock", post(admin_api::unlock))
             .route("/style.css", get(pages::stylesheet))
             .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
             .layer(middleware::map_response_with_state(Arc::clone(issuer), pages::harden))
             .with_state(Arc::clone(issuer))
+    }
+
+    /// Tells clients of ended sessions, until cancelled.
+    pub async fn run(&self, cancel: CancellationToken) {
+        logout::run(&self.issuer, cancel).await;
     }
 
     /// Says whether the database answers.

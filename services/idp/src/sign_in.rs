@@ -66,6 +66,14 @@ pub(crate) async fn submit(
     issuer.limits.form(&address, issuer.now())?;
     issuer.csrf.check(&issuer.cookies, &headers, &typed.csrf)?;
     if let Some(user) = recognise(&issuer, &typed).await? {
+        // Only who knows the password learns that.
+        if user.locked {
+            let pending = waiting(&issuer, &typed.request).await?;
+            let error = Some("This account is locked.");
+            return Ok(with_form(&issuer, &headers, &typed.request, pending.as_ref(), |form| {
+                pages::sign_in(form, &typed.login, error)
+            }));
+        }
         tracing::info!(user.sub = %user.sub, "user signed in");
         return Ok(finish(&issuer, &headers, &user, &typed.request).await?);
     }

@@ -114,6 +114,7 @@ async fn create(issuer: &Issuer, typed: &Typed) -> Result<User> {
         name: typed.name.trim().to_owned(),
         org: org.clone(),
         roles: vec![(ROLE.to_owned(), org.clone())],
+        locked: false,
         password_hash: issuer.passwords.hash(&*issuer.ids, typed.password.clone()).await?,
         create_time: issuer.now(),
     };

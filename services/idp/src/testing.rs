@@ -28,6 +28,8 @@ use crate::{Client, Config, Idp, SeedUser, secret};
 pub(crate) const ISSUER: &str = "http://localhost:8083";
 pub(crate) const AUDIENCE: &str = "kombify";
 pub(crate) const DEFAULT_ORG: &str = "org-default";
+/// The service user's personal access token.
+pub(crate) const SERVICE_TOKEN: &str = "pat-of-the-platform-0123456789";
 pub(crate) const PORTAL: &str = "portal";
 pub(crate) const CALLBACK: &str = "http://localhost:3000/auth/callback";
 pub(crate) const LEFT: &str = "http://localhost:3000/";
@@ -95,6 +97,7 @@ impl House {
             id: id.into(),
             redirect_uris: vec![redirect_uri.into()],
             post_logout_redirect_uris: vec![LEFT.into()],
+            backchannel_logout_uri: Some(format!("{redirect_uri}/backchannel")),
         };
         let config = Config {
             issuer: ISSUER.into(),
@@ -105,6 +108,7 @@ impl House {
             publish_ahead: Duration::from_mins(2),
             sign_ins_per_minute: 20,
             default_org: DEFAULT_ORG.into(),
+            service_token: Some(SERVICE_TOKEN.into()),
             clients: vec![client(PORTAL, CALLBACK), client("cli", "http://127.0.0.1/callback")],
         };
         let path = directory.path().join("idp.db");

@@ -142,7 +142,8 @@ async fn issue(
     next: &RefreshToken,
 ) -> Result<Response, Refusal> {
     let user = issuer.store.find_user(&grant.sub).await?;
-    let user = user.ok_or(Refusal::new("invalid_grant", "the user is gone"))?;
+    let user = user.filter(|user| !user.locked);
+    let user = user.ok_or(Refusal::new("invalid_grant", "the user is gone, or locked"))?;
     let (ring, now) = (issuer.ring().await?, issuer.now());
     let issue = Issue { key: ring.current(now)?, grant, user: &user, scope, config: &issuer.config, now };
     let access_token = issue.access_token(&*issuer.ids)?;
@@ -237,7 +238,7 @@ mod tests {
 
         let code = browser.code(&house, "openid").await;
         let sid = browser.session(&house).await.unwrap().sid;
-        house.issuer().store.sign_out(&sid).await.unwrap();
+        house.issuer().store.sign_out(&sid, Vec::new(), house.issuer().now()).await.unwrap();
         refused(&browser.token(&code_form(&code)).await, "invalid_grant");
     }
 

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use super::requests::Pending;
 use super::sessions::Session;
-use super::{Store, make_room, sweep, time};
+use super::{Store, logouts, make_room, sweep, time};
 use crate::oauth;
 use crate::secret::Hash;
 
@@ -208,6 +208,7 @@ fn redeem(transaction: &Transaction<'_>, redemption: &Redemption) -> Result<Opti
     if !good {
         return Ok(None);
     }
+    logouts::remember(transaction, &grant.sid, &grant.client_id, &grant.sub, now)?;
     let refreshes = oauth::within("offline_access", &grant.scope);
     let lifetime = if refreshes { redemption.refresh_lifetime } else { redemption.access_lifetime };
     make_room(transaction, "grants")?;

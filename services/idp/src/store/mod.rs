@@ -2,6 +2,7 @@
 
 pub(crate) mod grants;
 pub(crate) mod keys;
+pub(crate) mod logouts;
 pub(crate) mod requests;
 pub(crate) mod sessions;
 pub(crate) mod users;
@@ -13,11 +14,10 @@ use kombify_core::Result;
 use kombify_sqlite::{Database, Migration, OpenError, Options, internal};
 use rusqlite::{Transaction, params};
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "ground",
-    sql: include_str!("../../../../migrations/idp/0001_ground.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "ground", sql: include_str!("../../../../migrations/idp/0001_ground.sql") },
+    Migration { version: 2, name: "logout", sql: include_str!("../../../../migrations/idp/0002_logout.sql") },
+];
 
 /// How long a used code is remembered, in milliseconds: its second use revokes what the first gave.
 const CODE_KEPT_MS: i64 = 10 * 60 * 1000;
@@ -54,7 +54,11 @@ fn sweep(transaction: &Transaction<'_>, now: Timestamp) -> Result<()> {
         let sql = format!("DELETE FROM {table} WHERE expire_time <= ?1");
         transaction.prepare_cached(&sql).map_err(internal)?.execute([before]).map_err(internal)?;
     }
-    Ok(())
+    transaction
+        .prepare_cached("DELETE FROM session_clients WHERE sid NOT IN (SELECT sid FROM sessions)")
+        .and_then(|mut statement| statement.execute([]))
+        .map(drop)
+        .map_err(internal)
 }
 
 /// Makes room for one more row in `table`: the oldest rows go.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kombify_core::Result;
 use kombify_sqlite::internal;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::requests::{self, Pending};
-use super::{Store, grants, make_room, sweep, time};
+use super::{Store, grants, logouts, make_room, sweep, time, users};
 use crate::secret::Hash;
 
 /// A browser in which a user is signed in.
@@ -61,6 +61,7 @@ impl Store {
             .write("idp.session.begin", move |transaction| {
                 let SignIn { sub, session, sid, replaces, request, code, lifetime, now } = sign_in;
                 sweep(transaction, now)?;
+                users::check_lock(transaction, &sub)?;
                 let replaced: Option<(String, String)> = transaction
                     .query_row(
                         "DELETE FROM sessions WHERE session_hash = ?1 RETURNING sid, sub",
@@ -92,19 +93,27 @@ impl Store {
     }
 
     /// Ends the session of that name, with the codes and the refresh tokens that came of it.
-    pub(crate) async fn sign_out(&self, sid: &str) -> Result<()> {
+    /// Those of `clients` that got tokens in it will be told.
+    pub(crate) async fn sign_out(&self, sid: &str, clients: Vec<String>, now: Timestamp) -> Result<()> {
         let sid = sid.to_owned();
-        self.database
-            .write("idp.session.end", move |transaction| {
-                for sql in [
-                    "DELETE FROM sessions WHERE sid = ?1",
-                    "DELETE FROM codes WHERE sid = ?1",
-                    "DELETE FROM grants WHERE sid = ?1",
-                ] {
-                    transaction.execute(sql, [&sid]).map_err(internal)?;
-                }
-                Ok(())
-            })
-            .await
+        self.database.write("idp.session.end", move |transaction| end(transaction, &sid, &clients, now)).await
     }
+}
+
+/// Ends a session with everything that came of it.
+pub(super) fn end(
+    transaction: &Transaction<'_>,
+    sid: &str,
+    clients: &[String],
+    now: Timestamp,
+) -> Result<()> {
+    logouts::announce(transaction, sid, clients, now)?;
+    for sql in [
+        "DELETE FROM sessions WHERE sid = ?1",
+        "DELETE FROM codes WHERE sid = ?1",
+        "DELETE FROM grants WHERE sid = ?1",
+    ] {
+        transaction.execute(sql, [sid]).map_err(internal)?;
+    }
+    Ok(())
 }

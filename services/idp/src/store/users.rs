@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kombify_core::{Error, Result};
 use kombify_sqlite::internal;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::{Store, time};
+use super::{Store, sessions, time};
 
 /// How many users there are at most: anybody may sign up.
 const USERS_MAX: i64 = 10_000;
@@ -25,6 +25,8 @@ pub(crate) struct User {
     /// Each with the organisation that grants it.
     pub(crate) roles: Vec<(String, String)>,
     pub(crate) password_hash: String,
+    /// Whether the user is kept out.
+    pub(crate) locked: bool,
     pub(crate) create_time: Timestamp,
 }
 
@@ -85,6 +87,34 @@ impl Store {
             .await
     }
 
+    /// Locks the user, with an end of every session and of all that came of it, or ends the lock. Says whether it was not so
+    /// already. Those of `clients` that got tokens will be told.
+    pub(crate) async fn set_lock(
+        &self,
+        sub: &str,
+        locked: bool,
+        clients: Vec<String>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let sub = sub.to_owned();
+        let name = if locked { "idp.user.lock" } else { "idp.user.unlock" };
+        self.database
+            .write(name, move |transaction| {
+                let changed = transaction
+                    .execute(
+                        "UPDATE users SET locked_time = CASE WHEN ?2 THEN ?3 END
+                          WHERE sub = ?1 AND (locked_time IS NOT NULL) <> ?2",
+                        params![sub, locked, now.as_millisecond()],
+                    )
+                    .map_err(internal)?;
+                if locked {
+                    end_sessions(transaction, &sub, &clients, now)?;
+                }
+                Ok(changed > 0)
+            })
+            .await
+    }
+
     pub(crate) async fn find_user(&self, sub: &str) -> Result<Option<User>> {
         let sub = sub.to_owned();
         self.database.read(move |connection| load(connection, "sub = ?1", &sub)).await
@@ -97,11 +127,41 @@ impl Store {
     }
 }
 
+/// Refuses whoever is locked.
+///
+/// # Errors
+/// - [`Error::AuthInsufficient`] for a locked user.
+pub(super) fn check_lock(connection: &Connection, sub: &str) -> Result<()> {
+    let locked: bool = connection
+        .query_row(
+            "SELECT EXISTS (SELECT 1 FROM users WHERE sub = ?1 AND locked_time IS NOT NULL)",
+            [sub],
+            |row| row.get(0),
+        )
+        .map_err(internal)?;
+    if locked { Err(Error::AuthInsufficient("this account is locked".into())) } else { Ok(()) }
+}
+
+fn end_sessions(transaction: &Transaction<'_>, sub: &str, clients: &[String], now: Timestamp) -> Result<()> {
+    let mut statement = transaction
+        .prepare_cached(
+            "SELECT sid FROM sessions WHERE sub = ?1
+              UNION
+             SELECT sid FROM grants WHERE sub = ?1
+              UNION
+             SELECT sid FROM codes WHERE sub = ?1",
+        )
+        .map_err(internal)?;
+    let sids: Vec<String> =
+        statement.query_map([sub], |row| row.get(0)).and_then(Iterator::collect).map_err(internal)?;
+    sids.iter().try_for_each(|sid| sessions::end(transaction, sid, clients, now))
+}
+
 fn load(connection: &Connection, condition: &'static str, value: &str) -> Result<Option<User>> {
     let user = connection
         .query_row(
             &format!(
-                "SELECT sub, login, email, name, org, password_hash, create_time
+                "SELECT sub, login, email, name, org, password_hash, create_time, locked_time IS NOT NULL
                    FROM users
                   WHERE {condition}"
             ),
@@ -116,6 +176,7 @@ fn load(connection: &Connection, condition: &'static str, value: &str) -> Result
                     roles: Vec::new(),
                     password_hash: row.get(5)?,
                     create_time: time(row.get(6)?),
+                    locked: row.get(7)?,
                 })
             },
         )
@@ -150,6 +211,7 @@ mod tests {
                 ("admin".into(), "o".into()),
             ],
             password_hash: "h".into(),
+            locked: false,
             create_time: Timestamp::UNIX_EPOCH,
         }
     }
