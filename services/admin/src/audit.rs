@@ -71,6 +71,8 @@ fn read(index: usize, refusal: RefusalMessage, reporter: &ServiceIdentity) -> Re
         actor: Actor { sub: sub(actor.sub)?, service, impersonator: sub(actor.impersonator)? },
         action,
         target,
+        // A module without a store enters no tenant.
+        tenant: None,
         ip,
         user_agent,
         request_id: request_id.parse()?,

@@ -2,15 +2,21 @@
 
 use jiff::Timestamp;
 use kombify_contracts::kombify::audit::v1 as audit_pb;
+use kombify_contracts::kombify::flags::v1 as flags_pb;
+use kombify_contracts::kombify::health::v1 as health_pb;
 use kombify_contracts::kombify::list::v1::ListMeta;
 use kombify_contracts::kombify::tenancy::v1 as tenancy_pb;
 use kombify_contracts::kombify::users::v1 as users_pb;
 use kombify_core::audit::AuditEvent;
+use kombify_core::flag::{Entitlements, Flag, FlagChange};
+use kombify_core::health::{HealthEvent, Reporter, state_at};
 use kombify_core::instance::Instance;
 use kombify_core::organisation::Organisation;
+use kombify_core::sync::SyncStream;
 use kombify_core::tenant::Tenant;
 use kombify_core::user::{OwnProfile, Theme, User};
 use kombify_core::{Actor, Error, Limits, Listed, PlanGrant, Result};
+use kombify_mesh::report::metrics_message;
 
 /// A time of whole seconds, as every answer has it.
 pub fn time(time: Timestamp) -> prost_types::Timestamp {
@@ -35,7 +41,19 @@ fn count(count: u32) -> i32 {
 /// A user, with the plan of the moment `now`.
 pub fn user(user: User, now: Timestamp) -> users_pb::User {
     let (display_name, avatar_url) = (user.display_name().to_owned(), user.avatar_url().to_owned());
-    let User { sub, owner: _, profile, own, grant, create_time, update_time, identity_time: _, etag } = user;
+    let User {
+        sub,
+        owner: _,
+        profile,
+        own,
+        grant,
+        create_time,
+        update_time,
+        revocation,
+        identity_time: _,
+        etag,
+    } = user;
+    let locked = revocation.is_some_and(|revocation| revocation.locked);
     let OwnProfile { display_name: _, avatar_url: _, locale, timezone, theme, email_notices } = own;
     users_pb::User {
         sub: sub.to_string(),
@@ -49,7 +67,7 @@ pub fn user(user: User, now: Timestamp) -> users_pb::User {
             email_notices,
         }),
         plan: PlanGrant::plan_at(grant.as_ref(), now).to_string(),
-        status: "active".to_owned(),
+        status: if locked { "locked" } else { "active" }.to_owned(),
         create_time: Some(time(create_time)),
         update_time: Some(time(update_time)),
         etag: etag.to_string(),
@@ -58,7 +76,20 @@ pub fn user(user: User, now: Timestamp) -> users_pb::User {
 
 /// A tenant, with the plan of the moment `now`.
 pub fn tenant(tenant: Tenant, now: Timestamp) -> tenancy_pb::Tenant {
-    let Tenant { id, slug, name, owner, grant, instance, members, create_time, etag } = tenant;
+    let Tenant {
+        id,
+        slug,
+        name,
+        owner,
+        grant,
+        instance,
+        status,
+        erase_time,
+        members,
+        usage,
+        create_time,
+        etag,
+    } = tenant;
     let plan = PlanGrant::plan_at(grant.as_ref(), now);
     tenancy_pb::Tenant {
         id: id.to_string(),
@@ -66,12 +97,18 @@ pub fn tenant(tenant: Tenant, now: Timestamp) -> tenancy_pb::Tenant {
         name,
         org_id: owner.to_string(),
         plan: plan.to_string(),
-        status: "active".to_owned(),
+        status: status.as_str().to_owned(),
         instance_id: instance.to_string(),
         limits: Some(limits(plan.limits())),
-        usage: Some(tenancy_pb::Usage { members: count(members), ..tenancy_pb::Usage::default() }),
+        usage: Some(tenancy_pb::Usage {
+            members: count(members),
+            stacks: count(usage.stacks),
+            storage_gb: count(usage.storage_gb),
+            ..tenancy_pb::Usage::default()
+        }),
         create_time: Some(time(create_time)),
         etag: etag.to_string(),
+        erase_time: erase_time.map(time),
     }
 }
 
@@ -86,8 +123,8 @@ fn limits(limits: Limits) -> tenancy_pb::Limits {
     }
 }
 
-/// An instance.
-pub fn instance(instance: Instance) -> tenancy_pb::Instance {
+/// An instance, with its health at the moment `now`.
+pub fn instance(instance: Instance, now: Timestamp) -> tenancy_pb::Instance {
     let Instance {
         id,
         name,
@@ -98,6 +135,8 @@ pub fn instance(instance: Instance) -> tenancy_pb::Instance {
         tenant_count,
         internal_endpoint,
         public_endpoint,
+        maintenance,
+        health,
         create_time,
         etag,
     } = instance;
@@ -113,6 +152,92 @@ pub fn instance(instance: Instance) -> tenancy_pb::Instance {
         public_endpoint,
         create_time: Some(time(create_time)),
         etag: etag.to_string(),
+        join_secret: String::new(),
+        health: state_at(health.as_ref(), maintenance, now).to_string(),
+        report_time: health.map(|health| time(health.report_time)),
+        maintenance,
+    }
+}
+
+/// A flag.
+pub fn flag(flag: Flag) -> flags_pb::Flag {
+    let Flag { key, definition, version, create_time, update_time, etag } = flag;
+    flags_pb::Flag {
+        key: key.to_string(),
+        definition_json: definition,
+        version: count(version),
+        create_time: Some(time(create_time)),
+        update_time: Some(time(update_time)),
+        etag: etag.to_string(),
+    }
+}
+
+/// A change of the set of flags.
+pub fn flag_change(change: FlagChange) -> flags_pb::FlagChange {
+    let FlagChange { version, subject, before, after, sub, reason, create_time } = change;
+    flags_pb::FlagChange {
+        version: count(version),
+        subject,
+        before_json: before,
+        after_json: after,
+        sub: sub.map(|sub| sub.to_string()).unwrap_or_default(),
+        reason,
+        create_time: Some(time(create_time)),
+    }
+}
+
+/// The entitlements of a plan or an organisation.
+pub fn entitlements(set: Entitlements) -> flags_pb::EntitlementSet {
+    let Entitlements { owner, entitlements } = set;
+    flags_pb::EntitlementSet {
+        owner: owner.owner().to_owned(),
+        kind: owner.kind().to_owned(),
+        entitlements: entitlements.into_iter().collect(),
+    }
+}
+
+/// How a module is at the moment `now`, and how far it has what Admin decided.
+pub fn module_status(reporter: Reporter, streams: &[SyncStream], now: Timestamp) -> health_pb::ModuleStatus {
+    let Reporter { service, instance_name, maintenance, tracked } = reporter;
+    let syncs = streams.iter().filter(|stream| stream.target == service).map(sync_status).collect();
+    let state = state_at(tracked.as_ref(), maintenance, now);
+    let state_time = tracked.as_ref().map(|tracked| time(tracked.state_at(now).1));
+    let report = tracked.as_ref().map(|tracked| &tracked.report);
+    health_pb::ModuleStatus {
+        service: service.to_string(),
+        instance_name: instance_name.unwrap_or_default(),
+        state: state.to_string(),
+        state_time,
+        report_time: tracked.as_ref().map(|tracked| time(tracked.report_time)),
+        components: report.map(|report| health_pb::Components {
+            database: report.components.database.as_str().to_owned(),
+            api: report.components.api.as_str().to_owned(),
+            agents: report.components.agents.as_str().to_owned(),
+        }),
+        metrics: report.map(|report| metrics_message(report.metrics)),
+        software_version: report.map(|report| report.software_version.clone()).unwrap_or_default(),
+        syncs,
+    }
+}
+
+fn sync_status(stream: &SyncStream) -> health_pb::SyncStatus {
+    health_pb::SyncStatus {
+        kind: stream.kind.as_str().to_owned(),
+        acknowledged_version: count(stream.acknowledged_version),
+        pending: count(stream.pending.max(u32::from(stream.snapshot_due))),
+        pending_time: stream.pending_time.map(time),
+        acknowledge_time: stream.acknowledge_time.map(time),
+        last_error: stream.last_error.clone(),
+    }
+}
+
+/// A state of health that began.
+pub fn health_event(event: &HealthEvent) -> health_pb::HealthEvent {
+    let HealthEvent { state, create_time, metrics } = *event;
+    health_pb::HealthEvent {
+        state: state.to_string(),
+        create_time: Some(time(create_time)),
+        metrics: Some(metrics_message(metrics)),
     }
 }
 

@@ -72,6 +72,7 @@ impl Directory for PlatformDirectory {
             plan: Some(PlanGrant::plan_at(row.grant.as_ref(), self.0.clock.now())),
             email: text(&row.profile.email),
             name: text(row.display_name()),
+            revocation: row.revocation,
             memberships,
         })
     }

@@ -10,11 +10,13 @@ use kombify_contracts::kombify::mesh::v1::{
     ListKeysRequest, ListKeysResponse, RegisterKeyRequest, RegisterKeyResponse, ServiceKey,
 };
 use kombify_core::mesh_key::{MeshKey, MeshKeyStore};
+use kombify_core::sync::SyncStore;
 use kombify_core::{Actor, Change, Error, PlatformStore, Result, ServiceIdentity};
 use kombify_mesh::identity::keys::{KeySet, KeySource, PublishedKey};
 use kombify_mesh::identity::service_token::{key_id, proof_holds, published};
 use kombify_mesh::{Opened, OrStatus as _, open};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use crate::Platform;
@@ -51,6 +53,7 @@ pub struct Keys {
     stored: StoredKeys,
     verified_by: Arc<KeySet>,
     join_secrets: Arc<BTreeMap<String, SecretString>>,
+    pushes: Arc<Notify>,
 }
 
 impl Keys {
@@ -60,6 +63,7 @@ impl Keys {
             stored: StoredKeys::new(Arc::clone(&platform.store), platform.own_key.clone()),
             verified_by: Arc::clone(&platform.mesh_keys),
             join_secrets: Arc::clone(&platform.join_secrets),
+            pushes: Arc::clone(&platform.pushes),
         }
     }
 
@@ -86,13 +90,20 @@ impl Keys {
         let actor = Actor { service: Some(key.service.clone()), ..Actor::default() };
         let change = Change { actor, ..opened.change };
         let key = MeshKeyStore::register(&*self.stored.store, &change, &key, replaces).await?;
+        if !request.endpoint.is_empty() {
+            let connected = change.beside("module.connected");
+            SyncStore::connect(&*self.stored.store, &connected, &key.service, &request.endpoint).await?;
+            self.pushes.notify_one();
+        }
         self.verified_by.refresh().await?;
         Ok(key)
     }
 
     fn check_join_secret(&self, service: &ServiceIdentity, given: &str) -> Result<()> {
         // Nobody has Admin's secret: its own key never comes by this way.
-        let known = self.join_secrets.get(&service.module).filter(|_| service.module != "admin");
+        // A Stack claims its instance instead.
+        let by_secret = !matches!(service.module.as_str(), "admin" | "stack");
+        let known = self.join_secrets.get(&service.module).filter(|_| by_secret);
         let right = known.is_some_and(|known| {
             verify_slices_are_equal(known.expose_secret().as_bytes(), given.as_bytes()).is_ok()
         });

@@ -10,6 +10,7 @@ use kombify_contracts::kombify::tenancy::v1::{
 use kombify_core::organisation::OrganisationStore;
 use kombify_core::{Clock, Error, OrgId, PlanGrant, PlatformStore, Result};
 use kombify_mesh::{Opened, OrStatus as _, open};
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use crate::{Platform, convert};
@@ -18,12 +19,17 @@ use crate::{Platform, convert};
 pub struct Organisations {
     store: Arc<dyn PlatformStore>,
     clock: Arc<dyn Clock>,
+    pushes: Arc<Notify>,
 }
 
 impl Organisations {
     /// The service, on the platform's store.
     pub fn new(platform: &Platform) -> Self {
-        Self { store: Arc::clone(&platform.store), clock: Arc::clone(&platform.clock) }
+        Self {
+            store: Arc::clone(&platform.store),
+            clock: Arc::clone(&platform.clock),
+            pushes: Arc::clone(&platform.pushes),
+        }
     }
 
     async fn get(&self, id: &str) -> Result<OrganisationMessage> {
@@ -43,6 +49,7 @@ impl Organisations {
         let granted = PlanGrant { plan: grant.plan.parse()?, end_time };
         let organisation =
             OrganisationStore::grant(&*self.store, &opened.change, &id, granted, &grant.reason).await?;
+        self.pushes.notify_one();
         tracing::info!(organisation.id = %id, plan = %granted.plan, "plan granted");
         Ok(convert::organisation(organisation, self.clock.now()))
     }

@@ -1,0 +1,29 @@
+//! What time alone brings about: deleted tenants whose time of grace is over are erased.
+
+use std::time::Duration;
+
+use kombify_core::Change;
+use kombify_core::tenant::TenantStore;
+use tokio_util::sync::CancellationToken;
+
+use crate::Platform;
+
+/// Erases what is due every `interval`, until cancelled.
+pub async fn sweep(platform: Platform, interval: Duration, cancel: CancellationToken) {
+    loop {
+        let now = platform.clock.now();
+        let change = Change::system("admin", "tenant.erasing", platform.ids.request(now), now);
+        match TenantStore::erase_expired(&*platform.store, &change).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::info!(count, "deleted tenants are erased: their time of grace is over");
+                platform.pushes.notify_one();
+            }
+            Err(cause) => tracing::warn!(%cause, "deleted tenants not erased yet"),
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+    }
+}
