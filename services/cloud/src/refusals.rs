@@ -20,7 +20,7 @@ pub async fn report_refusals(admin: Peer, refusals: Vec<Refusal>) -> Result<()> 
 }
 
 fn message(refusal: Refusal) -> RefusalMessage {
-    let Refusal { time, actor, action, target, ip, user_agent, request_id, details } = refusal;
+    let Refusal { time, actor, action, target, tenant: _, ip, user_agent, request_id, details } = refusal;
     let Actor { sub, service, impersonator } = actor;
     let text = |value: Option<String>| value.unwrap_or_default();
     RefusalMessage {

@@ -5,6 +5,7 @@
 
 mod cors;
 mod fence;
+mod launch;
 mod proxy;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use kombify_core::Result;
 use kombify_mesh::identity::verifier::Verifier;
 use kombify_mesh::rate::{ClassLimit, RateLimits};
 use kombify_mesh::room::{Inner, RoomLayer};
-use kombify_mesh::server::{App, Module};
+use kombify_mesh::server::{App, Module, Pages};
 use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 use tower::{Layer as _, ServiceBuilder};
@@ -76,7 +77,12 @@ pub struct Gateway {
     pub verifier: Arc<Verifier>,
     /// Where each module is reached.
     pub upstreams: BTreeMap<String, String>,
+    /// Cloud's origin: the way into a Stack leads by it.
+    pub cloud: String,
 }
+
+/// The gateway's pages.
+const PAGES: [&str; 1] = ["/kombistack/sso/start"];
 
 impl Gateway {
     /// The whole gateway. `own` answers health and reflection; `transcode` makes calls of JSON.
@@ -95,6 +101,7 @@ impl Gateway {
             .service(Proxy::new(&self.upstreams, own)?);
         let calls = transcode.layer(self.module.bounded(calls));
         let calls = RoomLayer(Cors::new(self.config.cors_origins)).layer(calls);
-        Ok(self.module.app(None, calls))
+        let pages = Pages { router: launch::router(self.cloud), paths: Some(&PAGES) };
+        Ok(self.module.app(Some(pages), calls))
     }
 }

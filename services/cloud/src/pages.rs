@@ -1,0 +1,399 @@
+//! Cloud's pages, plain and made here: who you are, your tenants, the way in and out.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{FormRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Form, Query, State};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use kombify_contracts::kombify::tenancy::v1::tenant_service_client::TenantServiceClient;
+use kombify_contracts::kombify::tenancy::v1::{
+    CreateTenantRequest, LaunchTenantRequest, ListTenantsRequest, Tenant,
+};
+use kombify_core::{Code, Error, Result};
+use kombify_mesh::context::Context;
+use kombify_mesh::status::to_fault;
+use kombify_pages::{fault_page, layout, page, same_origin};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use crate::portal::Portal;
+use crate::provider::Pending;
+use crate::session::{Session, append};
+use crate::{backchannel, launch};
+
+/// The paths that are pages, exactly.
+pub const PAGES: &[&str] = &[
+    "/",
+    "/backchannel-logout",
+    "/callback",
+    "/launch",
+    "/launch.js",
+    "/open",
+    "/sign-in",
+    "/sign-out",
+    "/style.css",
+    "/tenants",
+];
+
+/// How large a form may be, in bytes.
+const FORM_MAX_BYTES: usize = 16 * 1024;
+
+/// How long a sign-in may take, in seconds.
+const PENDING_SECONDS: i64 = 600;
+
+/// How many tenants the page shows.
+const SHOWN: i32 = 100;
+
+/// The pages of `portal`.
+pub fn pages(portal: Portal) -> Router {
+    let portal = Arc::new(portal);
+    Router::new()
+        .route("/", get(home))
+        .route("/sign-in", get(sign_in))
+        .route("/callback", get(callback))
+        .route("/sign-out", post(sign_out))
+        .route("/tenants", post(create_tenant))
+        .route("/open", post(open_tenant))
+        .route("/launch", get(launch::show))
+        .route("/launch.js", get(launch::script))
+        .route("/backchannel-logout", post(backchannel::logout))
+        .route("/style.css", get(|| async { kombify_pages::stylesheet() }))
+        .layer(DefaultBodyLimit::max(FORM_MAX_BYTES))
+        .layer(middleware::map_response_with_state(portal.is_secure(), harden))
+        .with_state(portal)
+}
+
+async fn harden(State(secure): State<bool>, response: Response) -> Response {
+    kombify_pages::harden(response, secure)
+}
+
+/// A fault, as a page.
+#[derive(Debug)]
+pub(crate) struct Fault(Error);
+
+impl From<Error> for Fault {
+    fn from(fault: Error) -> Self {
+        Self(fault)
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        fault_page(&self.0)
+    }
+}
+
+/// Sends the browser on.
+pub(crate) fn see_other(to: &str) -> Result<Response> {
+    let location = HeaderValue::try_from(to).map_err(Error::internal)?;
+    Ok((StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response())
+}
+
+/// A path of this site: one slash first, and nothing that a browser could take for another host.
+pub(crate) fn is_local_path(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && path.len() <= 512
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wanted {
+    r#return: Option<String>,
+}
+
+/// `GET /sign-in?return=`.
+async fn sign_in(
+    State(portal): State<Arc<Portal>>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, Fault> {
+    let Query(wanted) = wanted.unwrap_or_default();
+    let return_to = wanted.r#return.filter(|path| is_local_path(path)).unwrap_or_else(|| "/".to_owned());
+    Ok(begin(&portal, &return_to).await?)
+}
+
+/// Sends the browser to the identity provider; it comes back to `return_to`.
+pub(crate) async fn begin(portal: &Portal, return_to: &str) -> Result<Response> {
+    let (url, pending) = portal.provider.begin(return_to).await?;
+    let mut response = see_other(&url)?;
+    let now = portal.clock.now();
+    let expires = jiff::Timestamp::from_second(now.as_second() + PENDING_SECONDS).map_err(Error::internal)?;
+    let value = serde_json::to_vec(&pending).map_err(Error::internal)?;
+    append(&mut response, portal.seal.set(&*portal.ids, &portal.cookie("sign_in"), &value, (now, expires))?);
+    Ok(response)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Returned {
+    code: Option<String>,
+    state: Option<String>,
+    error: Option<String>,
+}
+
+/// `GET /callback`.
+async fn callback(
+    State(portal): State<Arc<Portal>>,
+    headers: HeaderMap,
+    returned: Result<Query<Returned>, QueryRejection>,
+) -> Response {
+    let mut response = match finish(&portal, &headers, returned).await {
+        Ok(response) => response,
+        Err(fault) => fault_page(&fault),
+    };
+    // What was pending is used, whatever came of it.
+    if let Ok(cookies) = portal.seal.clear(&portal.cookie("sign_in")) {
+        append(&mut response, cookies);
+    }
+    response
+}
+
+async fn finish(
+    portal: &Portal,
+    headers: &HeaderMap,
+    returned: Result<Query<Returned>, QueryRejection>,
+) -> Result<Response> {
+    let Query(returned) = returned.map_err(|_| Error::invalid("code", "must be given once"))?;
+    let now = portal.clock.now();
+    let pending = portal.seal.read(headers, &portal.cookie("sign_in"), now);
+    let pending: Pending = pending
+        .and_then(|pending| serde_json::from_slice(&pending).ok())
+        .ok_or(Error::AuthInvalid("this browser began no sign-in, or took too long: sign in again"))?;
+    if returned.state.as_deref() != Some(pending.state.as_str()) {
+        return Err(Error::AuthInvalid("the sign-in is another one than this browser began: sign in again"));
+    }
+    if returned.error.is_some() {
+        return Err(Error::AuthInvalid("the identity provider did not sign you in"));
+    }
+    let code = returned.code.ok_or(Error::AuthInvalid("the identity provider gave no code"))?;
+    let return_to = pending.return_to.clone();
+    let signed_in = portal.provider.finish(code, pending, now).await?;
+    let session = Session::new(portal, signed_in)?;
+    tracing::info!(user.sub = session.sub, "user signed in");
+    let mut response = see_other(&return_to)?;
+    session.keep(portal, &mut response)?;
+    Ok(response)
+}
+
+/// `POST /sign-out`.
+async fn sign_out(State(portal): State<Arc<Portal>>, headers: HeaderMap) -> Result<Response, Fault> {
+    same_origin(&headers, &portal.origin)?;
+    let session = Session::read(&portal, &headers).await.ok().flatten();
+    let elsewhere = match &session {
+        Some((session, _)) => portal.provider.end_session(&session.id_token, &portal.origin).await,
+        None => None,
+    };
+    let mut response = see_other(elsewhere.as_deref().unwrap_or("/"))?;
+    Session::forget(&portal, &mut response)?;
+    Ok(response)
+}
+
+/// What the form for a new tenant says.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct NewTenant {
+    slug: String,
+    name: String,
+}
+
+/// `GET /`.
+async fn home(
+    State(portal): State<Arc<Portal>>,
+    extensions: Extensions,
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
+    Ok(render(&portal, &extensions, &headers, &NewTenant::default(), None).await?)
+}
+
+/// `POST /tenants`.
+async fn create_tenant(
+    State(portal): State<Arc<Portal>>,
+    extensions: Extensions,
+    headers: HeaderMap,
+    form: Result<Form<NewTenant>, FormRejection>,
+) -> Result<Response, Fault> {
+    same_origin(&headers, &portal.origin)?;
+    let Form(typed) = form.map_err(|_| Error::invalid("", "the form cannot be read"))?;
+    let (session, _) = signed_in(&portal, &headers).await?;
+    let NewTenant { slug, name } = typed.clone();
+    let request = CreateTenantRequest { slug, name, region: String::new() };
+    let created = for_user(&portal, &extensions, &headers, &session, async {
+        TenantServiceClient::new(portal.admin.clone()).create_tenant(request).await
+    });
+    match created.await {
+        Ok(_) => Ok(see_other("/")?),
+        Err(fault)
+            if matches!(fault.code(), Code::ValidationFailed | Code::Conflict | Code::ServiceUnavailable) =>
+        {
+            Ok(render(&portal, &extensions, &headers, &typed, Some(&fault)).await?)
+        }
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ToOpen {
+    tenant: String,
+}
+
+/// `POST /open`: the browser goes to the tenant's own instance.
+async fn open_tenant(
+    State(portal): State<Arc<Portal>>,
+    extensions: Extensions,
+    headers: HeaderMap,
+    form: Result<Form<ToOpen>, FormRejection>,
+) -> Result<Response, Fault> {
+    same_origin(&headers, &portal.origin)?;
+    let Form(ToOpen { tenant }) =
+        form.map_err(|_| Error::invalid("tenant", "must be the slug of a tenant"))?;
+    let (session, _) = signed_in(&portal, &headers).await?;
+    Ok(see_other(&launch_url(&portal, &extensions, &headers, &session, tenant).await?)?)
+}
+
+/// Where a tenant is opened, as Admin says.
+pub(crate) async fn launch_url(
+    portal: &Portal,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    session: &Session,
+    tenant: String,
+) -> Result<String> {
+    let launched = for_user(portal, extensions, headers, session, async {
+        TenantServiceClient::new(portal.admin.clone()).launch_tenant(LaunchTenantRequest { tenant }).await
+    });
+    Ok(launched.await?.data.unwrap_or_default().redirect_url)
+}
+
+async fn signed_in(portal: &Portal, headers: &HeaderMap) -> Result<(Session, bool)> {
+    let session = Session::read(portal, headers).await?;
+    session.ok_or(Error::AuthInvalid("you are not signed in any more: sign in again"))
+}
+
+/// Makes a call at Admin in the name of the session's user.
+pub(crate) async fn for_user<T>(
+    portal: &Portal,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    session: &Session,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T> {
+    debug_assert!(!portal.issuer.is_empty(), "a portal has an issuer");
+    let context = Context::of_page(extensions, headers, Some(&session.tokens.access));
+    context.scope(call).await.map(tonic::Response::into_inner).map_err(|status| to_fault(&status))
+}
+
+async fn render(
+    portal: &Portal,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    typed: &NewTenant,
+    fault: Option<&Error>,
+) -> Result<Response> {
+    let Some((session, renewed)) = Session::read(portal, headers).await? else {
+        let mut response = page(StatusCode::OK, signed_out_page());
+        // What the browser may still have counts no more.
+        Session::forget(portal, &mut response)?;
+        return Ok(response);
+    };
+    let listed = for_user(portal, extensions, headers, &session, async {
+        let request = ListTenantsRequest { limit: SHOWN, cursor: String::new() };
+        TenantServiceClient::new(portal.admin.clone()).list_tenants(request).await
+    });
+    let tenants = match listed.await {
+        Ok(answer) => answer.data,
+        Err(fault) if matches!(fault.code(), Code::AuthInvalid | Code::AuthRequired) => {
+            let mut response = page(StatusCode::OK, signed_out_page());
+            Session::forget(portal, &mut response)?;
+            return Ok(response);
+        }
+        Err(fault) => return Err(fault),
+    };
+    let status = fault.map_or(StatusCode::OK, |fault| {
+        StatusCode::from_u16(fault.code().http()).unwrap_or(StatusCode::BAD_REQUEST)
+    });
+    let mut response = page(status, home_page(&session, &tenants, typed, fault));
+    // Forms may lead to the provider (signing out) and to the instances (opening a tenant).
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, kombify_pages::policy("'self' http: https:", false)?);
+    if renewed {
+        session.keep(portal, &mut response)?;
+    }
+    Ok(response)
+}
+
+fn signed_out_page() -> Markup {
+    let body = html! {
+        p { "Run your homelab: sign in to see your tenants." }
+        p { a href="/sign-in" { "Sign in" } }
+    };
+    layout("Your homelabs", None, &body)
+}
+
+fn home_page(session: &Session, tenants: &[Tenant], typed: &NewTenant, fault: Option<&Error>) -> Markup {
+    let body = html! {
+        p { "You are " strong { (session.shown_name()) } @if !session.email.is_empty() { " (" (session.email) ")" } "." }
+        h2 { "Tenants" }
+        @if tenants.is_empty() {
+            p { "You are a member of no tenant yet." }
+        } @else {
+            table id="tenants" {
+                thead { tr { th { "Name" } th { "Slug" } th { "Plan" } th { "Status" } th { "" } } }
+                tbody { @for tenant in tenants { (row(tenant)) } }
+            }
+        }
+        form method="post" action="/tenants" {
+            h3 { "Create a tenant" }
+            @if let Some(fault) = fault {
+                p role="alert" data-code=(fault.code().as_str()) { (fault) }
+            }
+            label for="slug" { "Slug" }
+            input id="slug" name="slug" value=(typed.slug) required minlength="3" maxlength="40" autocomplete="off";
+            label for="name" { "Name" }
+            input id="name" name="name" value=(typed.name) required maxlength="100" autocomplete="off";
+            button type="submit" { "Create tenant" }
+        }
+        form method="post" action="/sign-out" { button type="submit" { "Sign out" } }
+    };
+    layout("Your homelabs", Some(session.shown_name()), &body)
+}
+
+fn row(tenant: &Tenant) -> Markup {
+    html! {
+        tr {
+            td { (tenant.name) }
+            td { (tenant.slug) }
+            td { (tenant.plan) }
+            td { (tenant.status) }
+            td {
+                @if tenant.status == "active" {
+                    form method="post" action="/open" {
+                        input type="hidden" name="tenant" value=(tenant.slug);
+                        button type="submit" aria-label=(format!("Open {}", tenant.slug)) { "Open" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_return_path_stays_on_this_site() {
+        for good in ["/", "/launch?tenant=home&instance=x", "/a/b#c"] {
+            assert!(is_local_path(good), "{good}");
+        }
+        for bad in ["", "a", "//evil.example", "https://evil.example", "/\\evil.example", "/a b", "/a\nb"] {
+            assert!(!is_local_path(bad), "{bad}");
+        }
+        assert!(!is_local_path(&format!("/{}", "a".repeat(512))));
+    }
+}
