@@ -4,7 +4,9 @@ TOOLS := target/tools
 VENV := $(TOOLS)/venv
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 GOBIN := $(CURDIR)/$(TOOLS)/bin
-TOOLS_MARK := $(TOOLS)/.installed-$(firstword $(shell cat tools/requirements.txt Makefile | cksum))
+TOOLS_INPUTS := Makefile tools/install tools/requirements.txt tools/package.json tools/package-lock.json tools/.npmrc \
+	$(wildcard tools/flagd-oracle/*)
+TOOLS_MARK := $(TOOLS)/.installed-$(firstword $(shell cat $(TOOLS_INPUTS) | cksum))
 
 .PHONY: up build test tools check
 
@@ -14,10 +16,11 @@ up: build
 build:
 	cargo build --workspace
 
-# What the tests need beside Rust, from the package registries, each version pinned: tools/requirements.txt, and GRPCURL.
+# What the tests need beside Rust, from the package registries, each version pinned: tools/requirements.txt,
+# tools/package.json, tools/flagd-oracle/go.mod, and GRPCURL; and Debian's chromium, whichever is current.
 tools: $(TOOLS_MARK)
 
-$(TOOLS_MARK): tools/requirements.txt Makefile
+$(TOOLS_MARK): $(TOOLS_INPUTS)
 	tools/install $(TOOLS) $(GRPCURL)
 	touch $@
 

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
+use crate::run::Which;
 
-/// The directory with the data, held by this process alone.
+/// The directory with the data, of which this process holds the modules that it runs.
 pub struct Data {
     dir: PathBuf,
     /// Unlocked when the process ends, however it ends.
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 /// Where the modules of a running mesh are.
@@ -24,38 +25,46 @@ pub struct Endpoints {
     pub admin: String,
     /// Cloud's URL.
     pub cloud: String,
+    /// The Stack's URL.
+    pub stack: String,
     /// The identity provider's URL: the issuer.
     pub idp: String,
 }
 
 impl Data {
-    /// Takes the directory, and makes it where it is not there.
+    /// Takes the data of these modules, and makes the directory where it is not there.
     ///
     /// # Errors
-    /// - if it cannot be made or written, or if another process has it.
-    pub fn take(dir: &Path) -> Result<Self, Fault> {
+    /// - if it cannot be made or written, or if another process runs one of the modules on it.
+    pub fn take(dir: &Path, modules: &[Which]) -> Result<Self, Fault> {
         let unusable = |cause: std::io::Error| {
             format!(
                 "{} cannot be written ({cause}): choose another directory with KOMBIFY__DATA",
                 dir.display()
             )
         };
-        make_private_dir(dir).map_err(unusable)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(dir.join("lock"))
-            .map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(format!(
-                "{} is in use: another kombify runs on it; end that one, or choose another directory with KOMBIFY__DATA",
-                dir.display()
-            )
-            .into()),
-            Err(TryLockError::Error(cause)) => Err(unusable(cause).into()),
+        make_private_dir(&dir.join("locks")).map_err(unusable)?;
+        let mut locks = Vec::new();
+        for module in modules {
+            let lock = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(lock_file(dir, *module))
+                .map_err(unusable)?;
+            match lock.try_lock() {
+                Ok(()) => locks.push(lock),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(format!(
+                        "{} is in use: another kombify runs {module} on it; end that one, or choose another directory with KOMBIFY__DATA",
+                        dir.display()
+                    )
+                    .into());
+                }
+                Err(TryLockError::Error(cause)) => return Err(unusable(cause).into()),
+            }
         }
+        Ok(Self { dir: dir.to_owned(), _locks: locks })
     }
 
     /// The directory.
@@ -78,6 +87,11 @@ impl Data {
             &serde_json::to_vec_pretty(endpoints)?,
         )?)
     }
+}
+
+/// The file whose lock says who runs the module.
+pub fn lock_file(dir: &Path, module: Which) -> PathBuf {
+    dir.join("locks").join(module.name())
 }
 
 /// Where the modules are that run on the data in `dir`.

@@ -6,10 +6,13 @@ use std::path::Path;
 
 use kombify_idp::Idp;
 use kombify_platform_sqlite::PlatformSqlite;
+use kombify_stack_sqlite::StackSqlite;
 use tokio::net::TcpListener;
 
 use crate::Fault;
 use crate::config::Config;
+use crate::data::lock_file;
+use crate::run::Which;
 
 /// Below this much free space `up` will soon fail.
 const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
@@ -26,15 +29,10 @@ struct Finding {
 /// # Errors
 /// - if something stands in the way.
 pub async fn doctor(config: &Config) -> Result<(), Fault> {
-    let runs = is_locked(&config.data);
     let mut findings = vec![directory(&config.data), space(&config.data), databases(&config.data)];
-    for (module, address) in [
-        ("gateway", config.listen.gateway),
-        ("admin", config.listen.admin),
-        ("cloud", config.listen.cloud),
-        ("idp", config.listen.idp),
-    ] {
-        findings.push(port(module, address, runs).await);
+    for module in Which::ALL {
+        let runs = is_locked(&config.data, module);
+        findings.push(port(module.name(), module.listens(&config.listen), runs).await);
     }
     findings.push(tools());
     let mut wrong = 0;
@@ -50,9 +48,9 @@ pub async fn doctor(config: &Config) -> Result<(), Fault> {
     if wrong == 0 { Ok(()) } else { Err(format!("{wrong} things stand in the way").into()) }
 }
 
-/// Whether a running kombify has the directory.
-fn is_locked(dir: &Path) -> bool {
-    File::open(dir.join("lock"))
+/// Whether a running kombify has the module's data.
+fn is_locked(dir: &Path, module: Which) -> bool {
+    File::open(lock_file(dir, module))
         .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
@@ -98,7 +96,9 @@ fn databases(dir: &Path) -> Finding {
         let file = dir.join(name);
         if file.exists() { look(&file).err().map(|cause| cause.to_string()) } else { None }
     };
-    let wrong = look("platform.db", PlatformSqlite::look).or_else(|| look("idp.db", Idp::look));
+    let wrong = look("platform.db", PlatformSqlite::look)
+        .or_else(|| look("idp.db", Idp::look))
+        .or_else(|| look("stack/instance.db", StackSqlite::look));
     Finding { what, wrong }
 }
 

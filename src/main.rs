@@ -6,8 +6,8 @@ mod contracts;
 mod data;
 mod doctor;
 mod openapi;
+mod run;
 mod token;
-mod up;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -15,7 +15,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
+use crate::run::Which;
 
 /// The control plane of a `SaaS` for homelabs.
 #[derive(Parser)]
@@ -31,7 +32,20 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Runs the whole mesh in this process, on embedded defaults, with its data under ./data.
-    Up,
+    Up {
+        /// Leaves modules out: they run elsewhere, for example by `run --mode saas-shared --service stack`.
+        #[arg(long, value_delimiter = ',', value_name = "MODULES")]
+        without: Vec<Which>,
+    },
+    /// Runs some modules in this process: alone, `--service stack` is a Stack that needs no other module.
+    Run {
+        /// Which modules.
+        #[arg(long, value_delimiter = ',', required = true, value_name = "MODULES")]
+        service: Vec<Which>,
+        /// How they stand in the world; goes over the configuration.
+        #[arg(long)]
+        mode: Option<Mode>,
+    },
     /// Looks at everything that `up` needs, says what is wrong and what to do, and changes nothing.
     Doctor,
     /// Prints every method with its access, limits and audit action, as a Markdown table.
@@ -67,10 +81,14 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 fn run(cli: Cli) -> Result<(), Fault> {
     // One provider of cryptography in the whole process. It is there already only if this was called twice.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config: Config = kombify_mesh::config::load(cli.config.as_deref())?;
+    let config: Config = kombify_mesh::config::load(cli.config.as_deref(), &config::CUSTOMARY)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match cli.command {
-        Command::Up => runtime.block_on(up::up(config)),
+        Command::Up { without } => runtime.block_on(run::up(config, &without)),
+        Command::Run { service, mode } => {
+            let mode = mode.unwrap_or(config.mode);
+            runtime.block_on(run::run(Config { mode, ..config }, &service))
+        }
         Command::Doctor => runtime.block_on(doctor::doctor(&config)),
         Command::Contracts => Ok(write!(std::io::stdout(), "{}", contracts::table(&config.rates))?),
         Command::Openapi { internal } => {

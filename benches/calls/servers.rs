@@ -118,6 +118,7 @@ impl House {
             directory: Arc::new(TokenOnly),
             limiter: Arc::new(RateLimiter::new(unreachable_limits(), clock())),
             refusals,
+            sessions: None,
         };
         let (routes, _) = module.routes(&SERVICES, Routes::new(kombify_mesh::whoami::service()))?;
         let methods = kombify_contracts::methods().iter();
@@ -138,6 +139,7 @@ impl House {
             config: GatewayConfig { requests_per_minute_and_address: u32::MAX, ..GatewayConfig::default() },
             verifier: self.verifier("gateway"),
             upstreams: modules.map(|module| (module, upstream.to_owned())).collect(),
+            cloud: upstream.to_owned(),
         };
         let app = gateway.app(own, &transcode(kombify_gateway::public_methods())?)?;
         serve(module, app).await

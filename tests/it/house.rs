@@ -38,13 +38,15 @@ pub enum Module {
     Admin,
     /// The user portal's back end.
     Cloud,
+    /// Tenants' homelabs.
+    Stack,
     /// The development identity provider.
     Idp,
 }
 
 impl Module {
     /// Every module.
-    pub const ALL: [Self; 4] = [Self::Gateway, Self::Admin, Self::Cloud, Self::Idp];
+    pub const ALL: [Self; 5] = [Self::Gateway, Self::Admin, Self::Cloud, Self::Stack, Self::Idp];
 
     /// The module's name, in the configuration and in `endpoints.json`.
     pub const fn name(self) -> &'static str {
@@ -52,6 +54,7 @@ impl Module {
             Self::Gateway => "gateway",
             Self::Admin => "admin",
             Self::Cloud => "cloud",
+            Self::Stack => "stack",
             Self::Idp => "idp",
         }
     }
@@ -60,9 +63,13 @@ impl Module {
 /// A mesh of one test. Its data and its ports outlive a restart; it ends with the test.
 pub struct House {
     home: TempDir,
-    ports: [u16; 4],
+    ports: [u16; 5],
     env: Vec<(&'static str, String)>,
     child: Option<Child>,
+    /// The Stack, where it runs in a process of its own.
+    stack: Option<Child>,
+    /// Whether it does.
+    apart: bool,
     urls: BTreeMap<String, String>,
     http: reqwest::Client,
 }
@@ -79,13 +86,37 @@ impl House {
             .build()
             .unwrap();
         let home = tempfile::tempdir().unwrap();
-        Self { home, ports: free_ports(), env: Vec::new(), child: None, urls: BTreeMap::new(), http }
+        Self {
+            home,
+            ports: free_ports(),
+            env: Vec::new(),
+            child: None,
+            stack: None,
+            apart: false,
+            urls: BTreeMap::new(),
+            http,
+        }
     }
 
     /// A mesh that is up.
     pub fn up() -> Self {
         let mut house = Self::fresh();
         house.start();
+        house
+    }
+
+    /// A mesh that was never started, whose Stack runs in a process of its own.
+    pub fn fresh_apart() -> Self {
+        let mut house = Self::fresh();
+        house.apart = true;
+        house
+    }
+
+    /// A mesh that is up, whose Stack runs in a process of its own.
+    pub fn up_apart() -> Self {
+        let mut house = Self::fresh_apart();
+        house.start();
+        house.start_stack(&[]);
         house
     }
 
@@ -116,6 +147,52 @@ impl House {
             thread::sleep(LOOK_AGAIN);
         }
         self.urls = serde_json::from_slice(&fs::read(self.data().join("endpoints.json")).unwrap()).unwrap();
+    }
+
+    /// Starts the Stack in its own process with these variables, and waits until it serves.
+    pub fn start_stack(&mut self, env: &[(&str, &str)]) {
+        self.spawn_stack(env);
+        let deadline = Instant::now() + UP_WITHIN;
+        while !fs::read_to_string(self.home.path().join("stack-out")).unwrap().starts_with("kombify is up") {
+            if let Some(status) = self.stack.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the Stack ended with {status}:\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "the Stack is not up in time:\n{}", self.log());
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Starts the Stack in its own process with these variables, and does not wait for anything.
+    pub fn spawn_stack(&mut self, env: &[(&str, &str)]) {
+        assert!(self.stack.is_none(), "the Stack runs already");
+        let out = File::create(self.home.path().join("stack-out")).unwrap();
+        let err = File::options().create(true).append(true).open(self.home.path().join("err")).unwrap();
+        let mut command = self.command();
+        self.configure(&mut command, env);
+        command.args(["run", "--mode", "saas-shared", "--service", "stack"]);
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        self.stack = Some(command.spawn().unwrap());
+    }
+
+    /// Ends the Stack's own process at once (SIGKILL), unless it has ended by itself.
+    pub fn kill_stack(&mut self) {
+        if let Some(mut stack) = self.stack.take() {
+            stack.kill().unwrap();
+            stack.wait().unwrap();
+        }
+    }
+
+    /// What the Stack's own process ended with; it must end by itself.
+    pub fn wait_for_the_stacks_end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DONE_WITHIN;
+        loop {
+            if let Some(status) = self.stack.as_mut().unwrap().try_wait().unwrap() {
+                self.stack = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the Stack does not end:\n{}", self.log());
+            thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Starts the mesh with these variables, which do not let it live, and gives what it ended with.
@@ -216,11 +293,12 @@ impl House {
 
     /// What a module answers to these bytes of HTTP/1.1, which ask for the connection to be closed.
     pub fn raw(&self, module: Module, request: &str) -> String {
-        let [gateway, admin, cloud, idp] = self.ports;
+        let [gateway, admin, cloud, stack, idp] = self.ports;
         let port = match module {
             Module::Gateway => gateway,
             Module::Admin => admin,
             Module::Cloud => cloud,
+            Module::Stack => stack,
             Module::Idp => idp,
         };
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -266,6 +344,17 @@ impl House {
         let out = File::create(self.home.path().join("out")).unwrap();
         let err = File::options().create(true).append(true).open(self.home.path().join("err")).unwrap();
         let mut command = self.command();
+        self.configure(&mut command, env);
+        command.arg("up");
+        if self.apart {
+            command.args(["--without", "stack"]);
+        }
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// The mesh's own ports and variables, and these variables over them.
+    fn configure(&self, command: &mut Command, env: &[(&str, &str)]) {
         for (module, port) in Module::ALL.into_iter().zip(self.ports) {
             let key = format!("KOMBIFY__LISTEN__{}", module.name().to_uppercase());
             command.env(key, format!("127.0.0.1:{port}"));
@@ -274,8 +363,6 @@ impl House {
             command.env(key, value);
         }
         command.envs(env.iter().copied());
-        command.arg("up").stdin(Stdio::null()).stdout(out).stderr(err);
-        self.child = Some(command.spawn().unwrap());
     }
 
     /// The binary on this data, with nothing of the environment's own configuration, and any free ports.
@@ -302,7 +389,7 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        for mut child in self.child.take().into_iter().chain(self.stack.take()) {
             let _ = child.kill(); // It may have ended meanwhile.
             let _ = child.wait();
         }
@@ -316,7 +403,7 @@ impl Drop for House {
 
 /// Ports that nobody has, and that the system gives to no outgoing connection: a mesh that starts again must find its
 /// own, since its issuer is a URL.
-fn free_ports() -> [u16; 4] {
+fn free_ports() -> [u16; 5] {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -331,7 +418,7 @@ fn free_ports() -> [u16; 4] {
         }
         panic!("no port is free");
     };
-    [free(), free(), free(), free()]
+    [free(), free(), free(), free(), free()]
 }
 
 fn grpcurl() -> PathBuf {

@@ -4,6 +4,7 @@
 mod answer;
 mod browser;
 mod floors;
+mod homelab;
 mod house;
 mod matrix;
 mod openapi;

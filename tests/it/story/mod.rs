@@ -22,7 +22,7 @@ use crate::house::{House, Module};
 const QUEUED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a module makes of the caller.
-async fn whoami(house: &House, module: Module, token: &str) -> Value {
+pub async fn whoami(house: &House, module: Module, token: &str) -> Value {
     house.call_at(module, "GET", "/v1/whoami").by(token).send().await.data().clone()
 }
 

@@ -4,10 +4,13 @@ use kombify_core::instance::{InstanceMode, InstanceStore, NewInstance};
 use kombify_core::organisation::OrganisationStore;
 use kombify_core::user::{ProviderProfile, Sighting, UserStore};
 use kombify_core::{Change, Clock as _, Ids as _, OrgId, Plan, PlanGrant, Sub};
-use kombify_idp::SeedUser;
+use kombify_idp::{Idp, SeedUser};
+use kombify_platform_sqlite::PlatformSqlite;
 use secrecy::ExposeSecret as _;
 
-use super::base::{Base, DEFAULT_ORGANISATION, PLATFORM_ORGANISATION, Stores};
+use super::base::{Base, Stores};
+use super::modules::secret_file;
+use super::stack::join_secret_name;
 use crate::Fault;
 use crate::data::{Data, Passwords, passwords, passwords_file};
 
@@ -16,6 +19,12 @@ const MARK: &str = "seeded";
 
 /// How long the seeded plans hold, in hours: ten years.
 const GRANT_HOURS: i64 = 10 * 365 * 24;
+
+/// The issuer's default organisation: self-registered users land here.
+const DEFAULT_ORGANISATION: &str = "310000000000000001";
+
+/// The platform's own organisation.
+const PLATFORM_ORGANISATION: &str = "310000000000000002";
 
 struct Person {
     login: &'static str,
@@ -67,14 +76,19 @@ const PEOPLE: [Person; 4] = [
 /// # Errors
 /// - what a store or the system says.
 pub async fn seed(base: &Base, data: &Data, stores: &Stores) -> Result<Passwords, Fault> {
+    let Some(platform) = &stores.platform else { return Ok(Passwords::new()) };
     if data.file(MARK).exists() {
         return Ok(Passwords::new());
     }
-    let passwords = make_passwords(base, data)?;
-    for person in &PEOPLE {
-        seed_person(base, stores, person, &passwords).await?;
+    // People are seeded where their identity provider is: another one has its own.
+    let mut passwords = Passwords::new();
+    if let Some(idp) = &stores.idp {
+        passwords = make_passwords(base, data)?;
+        for person in &PEOPLE {
+            seed_person(base, (platform, idp), person, &passwords).await?;
+        }
     }
-    seed_instance(base, stores).await?;
+    seed_instance(base, data, platform).await?;
     Ok(passwords)
 }
 
@@ -99,7 +113,7 @@ fn make_passwords(base: &Base, data: &Data) -> Result<Passwords, Fault> {
 
 async fn seed_person(
     base: &Base,
-    stores: &Stores,
+    (platform, idp): (&PlatformSqlite, &Idp),
     person: &Person,
     passwords: &Passwords,
 ) -> Result<(), Fault> {
@@ -112,40 +126,44 @@ async fn seed_person(
         roles: person.roles.iter().map(|(role, by)| ((*role).to_owned(), (*by).to_owned())).collect(),
         password: passwords.get(person.login).map(|password| password.as_str().into()),
     };
-    let seeded = stores.idp.seed(&[user]).await?;
+    let seeded = idp.seed(&[user]).await?;
     let sub: Sub = seeded.first().ok_or("the identity provider seeded nobody")?.sub.parse()?;
     let owner = if person.org == DEFAULT_ORGANISATION { OrgId::alone(&sub) } else { person.org.parse()? };
     let profile = ProviderProfile { email, name: person.name.to_owned(), picture: String::new() };
     let now = base.clock.now();
     let change = |action| Change::system("up", action, base.ids.request(now), now);
     let sighting = Sighting { sub, owner: owner.clone(), token_time: now, profile: Some(profile) };
-    UserStore::sight(&*stores.platform, &change("user.created"), &sighting).await?;
-    let organisation = OrganisationStore::find(&*stores.platform, &owner).await?;
+    UserStore::sight(platform, &change("user.created"), &sighting).await?;
+    let organisation = OrganisationStore::find(platform, &owner).await?;
     if person.plan != Plan::Free && organisation.is_none_or(|organisation| organisation.grant.is_none()) {
         let end_time = now.checked_add(jiff::SignedDuration::from_hours(GRANT_HOURS))?;
         let grant = PlanGrant { plan: person.plan, end_time };
         let change = change("organisation.plan.granted");
-        OrganisationStore::grant(&*stores.platform, &change, &owner, grant, "seeded by up").await?;
+        OrganisationStore::grant(platform, &change, &owner, grant, "seeded by up").await?;
     }
     Ok(())
 }
 
-async fn seed_instance(base: &Base, stores: &Stores) -> Result<(), Fault> {
+async fn seed_instance(base: &Base, data: &Data, platform: &PlatformSqlite) -> Result<(), Fault> {
     let page = kombify_core::Page::first();
-    if !InstanceStore::list(&*stores.platform, None, &page).await?.items.is_empty() {
+    if !InstanceStore::list(platform, None, &page).await?.items.is_empty() {
         return Ok(());
     }
     let now = base.clock.now();
+    let name = base.config.stack.instance.clone();
+    let join_secret = secret_file(&data.file(&join_secret_name(&name)), &*base.ids)?;
+    let endpoint = &base.endpoints.stack;
     let instance = NewInstance {
         id: base.ids.instance(now),
-        name: "local".into(),
+        name,
         region: base.config.region.parse()?,
         mode: InstanceMode::Shared,
         max_tenants: InstanceMode::Shared.default_max_tenants(),
-        internal_endpoint: "http://localhost:8080".into(),
-        public_endpoint: "http://localhost:8080".into(),
+        internal_endpoint: endpoint.clone(),
+        public_endpoint: endpoint.clone(),
+        join_secret_hash: kombify_mesh::secret::hash(join_secret.expose_secret()),
     };
     let change = Change::system("up", "instance.registered", base.ids.request(now), now);
-    InstanceStore::register(&*stores.platform, &change, &instance).await?;
+    InstanceStore::register(platform, &change, &instance).await?;
     Ok(())
 }

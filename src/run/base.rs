@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use kombify_core::directory::Directory;
 use kombify_core::{Clock, Ids};
 use kombify_idp::Idp;
@@ -16,21 +17,14 @@ use kombify_mesh::rate::RateLimiter;
 use kombify_mesh::server::{Guard, Module};
 use kombify_mesh::system::{SystemClock, SystemIds};
 use kombify_platform_sqlite::PlatformSqlite;
+use kombify_stack_sqlite::StackSqlite;
 use kombify_transcode::{Options as TranscodeOptions, TranscodeLayer};
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::which::Which;
 use crate::Fault;
 use crate::config::Config;
 use crate::data::{Data, Endpoints};
-
-/// The issuer's default organisation: self-registered users land here.
-pub const DEFAULT_ORGANISATION: &str = "310000000000000001";
-
-/// The platform's own organisation.
-pub const PLATFORM_ORGANISATION: &str = "310000000000000002";
-
-/// The audience of users' access tokens.
-const AUDIENCE: &str = "kombify";
 
 /// What every module stands on.
 pub struct Base {
@@ -39,9 +33,15 @@ pub struct Base {
     pub clock: Arc<SystemClock>,
     pub ids: Arc<SystemIds>,
     pub endpoints: Endpoints,
+    pub modules: Vec<Which>,
 }
 
 impl Base {
+    /// Whether this process runs the module.
+    pub fn runs(&self, module: Which) -> bool {
+        self.modules.contains(&module)
+    }
+
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::<SystemClock>::clone(&self.clock)
     }
@@ -98,10 +98,10 @@ impl Base {
     pub fn verifier(&self, module: &str, issuer_keys: Arc<KeySet>, mesh_keys: Arc<KeySet>) -> Arc<Verifier> {
         let accepts = Accepts {
             issuer: self.endpoints.idp.clone(),
-            audience: AUDIENCE.into(),
+            audience: self.config.oidc.audience.clone(),
             claims: ClaimNames {
-                default_organisation: DEFAULT_ORGANISATION.into(),
-                platform_organisation: PLATFORM_ORGANISATION.into(),
+                default_organisation: self.config.oidc.default_organisation.clone(),
+                platform_organisation: self.config.oidc.platform_organisation.clone(),
                 ..ClaimNames::default()
             },
             service_audience: format!("service:{module}"),
@@ -111,14 +111,15 @@ impl Base {
 
     pub fn guard(&self, verifier: Arc<Verifier>, directory: Arc<dyn Directory>, refusals: Refusals) -> Guard {
         let limiter = Arc::new(RateLimiter::new(self.config.rates.clone(), self.clock()));
-        Guard { verifier, directory, limiter, refusals }
+        Guard { verifier, directory, limiter, refusals, sessions: None }
     }
 }
 
-/// The stores of this process.
+/// The stores of this process, each for the module that it runs.
 pub struct Stores {
-    pub platform: Arc<PlatformSqlite>,
-    pub idp: Idp,
+    pub platform: Option<Arc<PlatformSqlite>>,
+    pub stack: Option<Arc<StackSqlite>>,
+    pub idp: Option<Idp>,
 }
 
 impl Stores {
@@ -127,23 +128,23 @@ impl Stores {
     /// # Errors
     /// - one line that says which file is not right, and what to do.
     pub fn open(base: &Base, data: &Data) -> Result<Self, Fault> {
-        let platform = Arc::new(PlatformSqlite::open(&data.file("platform.db"), base.ids())?);
-        let config = kombify_idp::Config {
-            issuer: base.endpoints.idp.clone(),
-            audience: AUDIENCE.into(),
-            access_token_lifetime: Duration::from_secs(base.config.idp.access_token_seconds),
-            refresh_token_lifetime: Duration::from_hours(720),
-            session_lifetime: Duration::from_hours(12),
-            publish_ahead: Duration::from_secs(base.config.idp.publish_ahead_seconds),
-            sign_ins_per_minute: base.config.rates.0.get("sign-in").map_or(u32::MAX, |limit| limit.free),
-            default_org: DEFAULT_ORGANISATION.into(),
-            clients: vec![kombify_idp::Client {
-                id: crate::token::CLIENT.into(),
-                redirect_uris: vec![crate::token::REDIRECT.into()],
-                post_logout_redirect_uris: Vec::new(),
-            }],
+        let platform = if base.runs(Which::Admin) {
+            let grace = SignedDuration::from_secs(i64::try_from(base.config.admin.grace_seconds)?);
+            let platform = PlatformSqlite::open(&data.file("platform.db"), base.ids())?.with_grace(grace);
+            Some(Arc::new(platform))
+        } else {
+            None
         };
-        let idp = Idp::open(&data.file("idp.db"), config, base.clock(), base.ids())?;
-        Ok(Self { platform, idp })
+        let stack = if base.runs(Which::Stack) {
+            let options = kombify_stack_sqlite::Options {
+                open_tenants: base.config.stack.open_tenants,
+                idle: Duration::from_secs(base.config.stack.idle_seconds),
+            };
+            Some(Arc::new(StackSqlite::open(&data.file("stack"), base.ids(), options)?))
+        } else {
+            None
+        };
+        let idp = if base.runs(Which::Idp) { Some(super::idp::open(base, data)?) } else { None };
+        Ok(Self { platform, stack, idp })
     }
 }

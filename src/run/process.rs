@@ -15,6 +15,10 @@ pub enum Stage {
     Cloud,
     /// Cloud's refusals, which Admin keeps.
     CloudRefusals,
+    /// The Stack, which calls Admin, too.
+    Stack,
+    /// What Admin hands to the others.
+    Pushes,
     /// Admin.
     Admin,
     /// What the others stand on: stores' workers, keys, the identity provider.
