@@ -3,7 +3,7 @@
 
 -- Who this instance is.
 CREATE TABLE identity (
-    only        INTEGER NOT NULL DEFAULT 1,
+    only        INTEGER NOT NULL,
     instance_id TEXT    NOT NULL,
     CONSTRAINT identity_pk PRIMARY KEY (only),
     CONSTRAINT identity_only CHECK (only = 1)
@@ -87,7 +87,7 @@ CREATE TABLE revocations (
 
 -- The set of flags that is held. The maps are JSON objects.
 CREATE TABLE flag_set (
-    only          INTEGER NOT NULL DEFAULT 1,
+    only          INTEGER NOT NULL,
     version       INTEGER NOT NULL,
     definitions   TEXT    NOT NULL,
     plans         TEXT    NOT NULL,

@@ -3,7 +3,7 @@
 
 -- Whose file this is, so that no other tenant is ever served from it.
 CREATE TABLE tenant (
-    only      INTEGER NOT NULL DEFAULT 1,
+    only      INTEGER NOT NULL,
     tenant_id TEXT    NOT NULL,
     CONSTRAINT tenant_pk PRIMARY KEY (only),
     CONSTRAINT tenant_only CHECK (only = 1)

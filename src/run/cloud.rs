@@ -13,21 +13,29 @@ use kombify_mesh::join::{self, MeshKeys};
 use kombify_mesh::report::NoCounts;
 use kombify_mesh::server::Pages;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::base::Base;
 use super::modules::{INSTANCE, assemble, keep_fresh, report_health, secret_file, serve};
 use super::process::{Process, Stage};
+use super::which::Which;
 use crate::Fault;
 use crate::data::Data;
 
 /// How long the identity provider may take for one answer.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a start waits for what Admin, in the same process, pushes.
+const PUSHED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at whether it has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Starts it.
 ///
 /// # Errors
 /// - if it cannot be put together.
-pub fn start(
+pub async fn start(
     base: &Base,
     data: &Data,
     issuer_keys: Arc<KeySet>,
@@ -69,9 +77,14 @@ pub fn start(
     let verifier = base.verifier("cloud", issuer_keys, mesh_keys);
     let directory = Arc::new(CloudDirectory::new(Arc::clone(&revocations)));
     let guard = base.guard(verifier, directory, refusals);
-    let methods = (&kombify_cloud::SERVICES[..], kombify_cloud::routes(admin, revocations));
+    let methods = (&kombify_cloud::SERVICES[..], kombify_cloud::routes(admin, Arc::clone(&revocations)));
     let pages = |_| Some(Pages { router: kombify_cloud::pages(portal), paths: Some(kombify_cloud::PAGES) });
     let app = assemble(base, &module, guard, methods, pages, process)?;
     serve(module, Stage::Cloud, listener, app, process);
+    // Until Admin has pushed the revocations, nobody is let in.
+    let deadline = Instant::now() + PUSHED_WITHIN;
+    while base.runs(Which::Admin) && !revocations.are_there() && Instant::now() < deadline {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     Ok(())
 }

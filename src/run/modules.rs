@@ -76,7 +76,7 @@ pub async fn start(
         stack::start(base, data, store, Arc::clone(&issuer_keys), listener, process).await?;
     }
     if let Some(listener) = socket(Which::Cloud) {
-        cloud::start(base, data, Arc::clone(&issuer_keys), listener, process)?;
+        cloud::start(base, data, Arc::clone(&issuer_keys), listener, process).await?;
     }
     if let Some(listener) = socket(Which::Gateway) {
         gateway::start(base, data, issuer_keys, listener, process)?;

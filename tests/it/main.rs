@@ -8,6 +8,7 @@ mod homelab;
 mod house;
 mod matrix;
 mod openapi;
+mod peer;
 mod readme;
 mod rotation;
 mod story;

@@ -19,7 +19,7 @@ use kombify_core::health::{ComponentState, Components, HealthReport, HealthStore
 use kombify_core::host::HostStore;
 use kombify_core::instance::{InstanceMode, InstanceStore, NewInstance};
 use kombify_core::member::{AcceptBy, INVITATION_LIFETIME, Joining, MemberStore, NewInvitation};
-use kombify_core::mesh_key::MeshKeyStore;
+use kombify_core::mesh_key::{MeshKey, MeshKeyStore};
 use kombify_core::placed::{Basis, Founder, PlacedStatus, PlacedTenant, TenantPush};
 use kombify_core::stack::{NewStack, StackStore};
 use kombify_core::tenant::{NewTenant, TenantStore};
@@ -71,6 +71,7 @@ const CALLERS: [&str; 12] = [
 ];
 
 /// A right request of every method, as JSON. A method without one fails the test.
+#[expect(clippy::too_many_lines, reason = "one arm for each method")]
 fn sample(method: &str, house: &House) -> serde_json::Value {
     let (instance, tenant) = (house.instance.to_string(), house.tenant.to_string());
     let service = house.signers["cloud"].service().clone();
@@ -112,7 +113,6 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         "/kombify.flags.v1.FlagService/SetFlag" => json!({"key": "new-ui", "flag": {
             "definitionJson": FLAG, "reason": "test",
         }}),
-        "/kombify.flags.v1.FlagService/GetOverrides" => json!({"sub": "admin"}),
         "/kombify.flags.v1.FlagService/SetOverrides" => {
             json!({"sub": "admin", "overrides": {"flagsJson": "{\"new-ui\":true}", "reason": "test"}})
         }
@@ -129,7 +129,8 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         "/kombify.identity.v1.RevocationService/RevokeSessions" => {
             json!({"sub": "other", "revokeTime": "2020-01-01T00:00:00Z"})
         }
-        "/kombify.identity.v1.RevocationSyncService/ApplyRevocations" => {
+        "/kombify.identity.v1.RevocationSyncService/ApplyRevocations"
+        | "/kombify.tenancy.v1.TenantSyncService/ApplyTenants" => {
             json!({"version": 9, "page": 1, "lastPage": true})
         }
         "/kombify.sso.v1.LaunchService/CreateLaunchCode" => json!({"tenant": tenant}),
@@ -161,7 +162,6 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         "/kombify.tenancy.v1.TenantReportService/ReportTenants" => json!({"tenants": [{
             "tenantId": tenant, "generation": 1, "version": 5, "members": [{"sub": "admin", "role": "admin"}],
         }]}),
-        "/kombify.tenancy.v1.TenantSyncService/ApplyTenants" => json!({"version": 9, "page": 1, "lastPage": true}),
         "/kombify.tenancy.v1.InstanceService/RegisterInstance" => json!({
             "name": "second", "internalEndpoint": "http://localhost:1", "publicEndpoint": "http://localhost:1",
         }),
@@ -193,9 +193,10 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         }
         // The identity provider is away: whoever may, is told so.
         "/kombify.users.v1.UserService/LockUser" => json!({"sub": "admin", "lock": {"reason": "test"}}),
-        "/kombify.users.v1.UserService/UnlockUser" => json!({"sub": "admin"}),
         // The user of the column "admin": to everybody else that user does not exist.
-        "/kombify.users.v1.UserService/GetUser" => json!({"sub": "admin"}),
+        "/kombify.users.v1.UserService/GetUser"
+        | "/kombify.users.v1.UserService/UnlockUser"
+        | "/kombify.flags.v1.FlagService/GetOverrides" => json!({"sub": "admin"}),
         "/kombify.users.v1.UserService/UpdateUser" => {
             json!({"sub": "admin", "update": {"displayName": "New"}})
         }
@@ -312,10 +313,10 @@ fn change(action: &'static str) -> Change {
     Change::system("test", action, SystemIds.request(now), now)
 }
 
-async fn seed(store: &PlatformSqlite) -> ([TenantId; 2], InstanceId) {
+async fn seed(store: &PlatformSqlite, instance: InstanceId, keys: &[MeshKey]) -> [TenantId; 2] {
     let now = SystemClock.now();
     let instance = NewInstance {
-        id: SystemIds.instance(now),
+        id: instance,
         name: "first".into(),
         region: "local".parse().unwrap(),
         mode: InstanceMode::Shared,
@@ -325,8 +326,11 @@ async fn seed(store: &PlatformSqlite) -> ([TenantId; 2], InstanceId) {
         join_secret_hash: kombify_mesh::secret::hash(JOIN_SECRET),
     };
     InstanceStore::register(store, &change("instance.registered"), &instance).await.unwrap();
+    for key in keys {
+        MeshKeyStore::register(store, &change("mesh.key.registered"), key, None).await.unwrap();
+    }
     let place = ServiceIdentity { module: "stack".into(), instance: instance.id.to_string() };
-    for sequence in 1..=2 {
+    for sequence in 1..=3 {
         let report = HealthReport {
             boot_id: "boot".into(),
             sequence,
@@ -357,7 +361,7 @@ async fn seed(store: &PlatformSqlite) -> ([TenantId; 2], InstanceId) {
         };
         ids.push(TenantStore::create(store, &change("tenant.created"), &tenant).await.unwrap().id);
     }
-    ([ids[0], ids[1]], instance.id)
+    [ids[0], ids[1]]
 }
 
 /// A Stack on which both tenants are, the first with a viewer, a member, an invitation and a stack.
@@ -426,18 +430,14 @@ async fn seed_stack(
 }
 
 impl House {
+    #[expect(clippy::too_many_lines, reason = "three modules with all that they stand on")]
     async fn build() -> Self {
         // Only the first of many houses installs it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let store =
             Arc::new(PlatformSqlite::open(&dir.path().join("platform.db"), Arc::new(SystemIds)).unwrap());
-        let (tenants, instance) = seed(&store).await;
-        let tenant = tenants[0];
-        let options = kombify_stack_sqlite::Options::default();
-        let keep = StackSqlite::open(&dir.path().join("stack"), Arc::new(SystemIds), options).unwrap();
-        let (invitation, stack_id) = seed_stack(&keep, instance, tenants).await;
-        let issuer = IssuerKeys::make();
+        let instance = SystemIds.instance(SystemClock.now());
         let signers: BTreeMap<_, _> = ["admin", "cloud", "sim", "stack"]
             .map(|name| {
                 let instance = if name == "stack" { instance.to_string() } else { "local".to_owned() };
@@ -445,10 +445,13 @@ impl House {
                 (name, Arc::new(ephemeral(service, clock(), &SystemIds).unwrap()))
             })
             .into();
-        for name in ["cloud", "sim", "stack"] {
-            let key = signers[name].public();
-            MeshKeyStore::register(&*store, &change("mesh.key.registered"), &key, None).await.unwrap();
-        }
+        let keys = ["cloud", "sim", "stack"].map(|name| signers[name].public());
+        let tenants = seed(&store, instance, &keys).await;
+        let tenant = tenants[0];
+        let options = kombify_stack_sqlite::Options::default();
+        let keep = StackSqlite::open(&dir.path().join("stack"), Arc::new(SystemIds), options).unwrap();
+        let (invitation, stack_id) = seed_stack(&keep, instance, tenants).await;
+        let issuer = IssuerKeys::make();
         let issuer_keys = Arc::new(KeySet::new(Fixed(issuer.public.clone()), Intervals::default()));
         let platform_store: Arc<dyn PlatformStore> = store;
         let stored = || StoredKeys::new(Arc::clone(&platform_store), signers["admin"].public());
@@ -533,7 +536,7 @@ impl House {
     }
 
     /// The headers with which a kind of caller calls `module`.
-    fn credentials(&self, caller: &str, module: &str) -> Vec<(&'static str, String)> {
+    fn credentials(&self, caller: &str, module: &str, method: &Method) -> Vec<(&'static str, String)> {
         let user = |sub, org| self.issuer.token(sub, org, &json!({"user": {org: "example.com"}}));
         let bearer = |token: String| ("authorization", format!("Bearer {token}"));
         let audience = match module {
@@ -541,6 +544,9 @@ impl House {
             module => format!("service:{module}"),
         };
         let service = |name: &str| bearer(self.signers[name].token(&audience).unwrap());
+        // A service that the method lets in, else one that is let in elsewhere.
+        let named = method.access.as_ref().and_then(|access| access.services.first());
+        let friend = named.map_or("cloud", String::as_str);
         match caller {
             "anonymous" => vec![],
             "user" => vec![bearer(user("somebody", "nobodys"))],
@@ -552,8 +558,8 @@ impl House {
                 let roles = json!({"kombisphere_admin": {PLATFORM_ORG: "example.com"}});
                 vec![bearer(self.issuer.token("root", PLATFORM_ORG, &roles))]
             }
-            "service" => vec![service("cloud")],
-            "service+user" => vec![service("cloud"), ("x-kombify-user-token", user("admin", "acme"))],
+            "service" => vec![service(friend)],
+            "service+user" => vec![service(friend), ("x-kombify-user-token", user("admin", "acme"))],
             "wrong-service" => vec![service("sim")],
             "wrong-service+user" => {
                 let roles = json!({"kombisphere_admin": {PLATFORM_ORG: "example.com"}});
@@ -576,7 +582,7 @@ impl House {
         frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
         frame.extend(message);
         let mut request = Request::post(&method.path).header("content-type", "application/grpc");
-        for (name, value) in self.credentials(caller, module) {
+        for (name, value) in self.credentials(caller, module, method) {
             request = request.header(name, value);
         }
         let app = match module {

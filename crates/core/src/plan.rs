@@ -98,7 +98,15 @@ pub struct PlanGrant {
     pub end_time: Timestamp,
 }
 
+/// The end of a grant that has none: 9999-12-30, which every store can keep.
+const NEVER: Timestamp = Timestamp::constant(253_402_128_000, 0);
+
 impl PlanGrant {
+    /// A grant without an end.
+    pub const fn lasting(plan: Plan) -> Self {
+        Self { plan, end_time: NEVER }
+    }
+
     /// Whether the grant still holds at `now`.
     pub fn holds_at(&self, now: Timestamp) -> bool {
         now < self.end_time

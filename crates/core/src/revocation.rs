@@ -27,7 +27,7 @@ impl Revocation {
             return Err(Error::AuthInvalid("its user is locked"));
         }
         // Tokens tell whole seconds: a sign-in of the second of the revocation came before it.
-        if signed_in_at.as_second() < self.time.as_second() {
+        if signed_in_at.as_second() <= self.time.as_second() {
             return Err(Error::AuthInvalid("its sign-in was ended: sign in again"));
         }
         Ok(())
@@ -62,7 +62,7 @@ mod tests {
         for (signed_in, counts) in [
             ("2026-01-01T11:00:00Z", false),
             ("2026-01-01T12:00:04Z", false),
-            ("2026-01-01T12:00:05Z", true),
+            ("2026-01-01T12:00:05Z", false),
             ("2026-01-01T12:00:06Z", true),
         ] {
             assert_eq!(revocation.check(at(signed_in)).is_ok(), counts, "{signed_in}");

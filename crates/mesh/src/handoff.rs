@@ -115,7 +115,7 @@ fn read_tenant(tenant: PlacedTenantMessage) -> Result<PlacedTenant> {
         grant: match (plan.parse()?, end_time) {
             (plan, Some(end_time)) => Some(PlanGrant { plan, end_time }),
             (Plan::Free, None) => None,
-            (plan, None) => Some(PlanGrant { plan, end_time: Timestamp::MAX }),
+            (plan, None) => Some(PlanGrant::lasting(plan)),
         },
         status: status.parse()?,
         generation: count(generation),

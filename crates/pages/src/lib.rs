@@ -12,6 +12,7 @@ use kombify_core::{Error, Result};
 use maud::{DOCTYPE, Markup, html};
 
 const STYLE: &str = include_str!("style.css");
+const ICON: &str = include_str!("icon.svg");
 
 /// A whole page; `who` is the name of whoever is signed in.
 pub fn layout(title: &str, who: Option<&str>, body: &Markup) -> Markup {
@@ -27,6 +28,7 @@ pub fn scripted(title: &str, who: Option<&str>, script: Option<&str>, body: &Mar
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) " · kombify" }
+                link rel="icon" href="/icon.svg";
                 link rel="stylesheet" href="/style.css";
                 @if let Some(script) = script {
                     script src=(script) defer {}
@@ -76,6 +78,19 @@ pub fn stylesheet() -> Response {
     let headers =
         [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=3600")];
     (headers, STYLE).into_response()
+}
+
+/// The one icon.
+pub fn icon() -> Response {
+    let headers = [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "max-age=3600")];
+    (headers, ICON).into_response()
+}
+
+/// The form that signs out of this site.
+pub fn sign_out() -> Markup {
+    html! {
+        form method="post" action="/sign-out" { button.quiet type="submit" { "Sign out" } }
+    }
 }
 
 /// The policy of a page: nothing but this site's own style, and forms to `form_action`; a script file only where there is

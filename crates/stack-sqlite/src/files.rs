@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::future::ready;
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use kombify_core::{Error, Result, TenantId};
 use kombify_sqlite::{Database, Migration, OpenError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, unconstrained};
 use tokio::time::{Instant, timeout};
 
 /// Every step of the schema of a tenant's file. One that was released is never changed; the next one goes below.
@@ -261,13 +263,17 @@ impl Files {
 
     /// A place for one more open file: a free one, or that of the file that was used least lately.
     async fn place(&self) -> Result<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
+        // In the queue before the look: what is being closed meanwhile is for those who wait, and for nobody who comes later.
+        let mut place = pin!(unconstrained(Arc::clone(&self.places).acquire_owned()));
+        tokio::select! {
+            biased;
+            place = &mut place => return place.map_err(Error::internal),
+            () = ready(()) => {}
         }
         if let Some(file) = self.least_lately_used() {
             close(vec![file]).await?;
         }
-        Arc::clone(&self.places).acquire_owned().await.map_err(Error::internal)
+        place.await.map_err(Error::internal)
     }
 
     fn least_lately_used(&self) -> Option<File> {

@@ -38,8 +38,8 @@ pub(crate) fn apply(write: &Write<'_>, flags: &PlacedFlags) -> Result<HeldSet> {
     let PlacedFlags { version, definitions, plans, organisations, overrides } = flags;
     query::execute(
         write.transaction,
-        "INSERT INTO flag_set (version, definitions, plans, organisations, overrides, apply_time)
-         VALUES (:version, :definitions, :plans, :organisations, :overrides, :now)
+        "INSERT INTO flag_set (only, version, definitions, plans, organisations, overrides, apply_time)
+         VALUES (1, :version, :definitions, :plans, :organisations, :overrides, :now)
          ON CONFLICT (only)
          DO UPDATE SET version = excluded.version, definitions = excluded.definitions, plans = excluded.plans,
                        organisations = excluded.organisations, overrides = excluded.overrides,

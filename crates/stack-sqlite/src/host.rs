@@ -169,8 +169,8 @@ fn identity(connection: &Connection) -> Result<Option<InstanceId>> {
 fn remember(transaction: &Transaction<'_>, id: InstanceId) -> Result<()> {
     query::execute(
         transaction,
-        "INSERT INTO identity (instance_id)
-         VALUES (:instance_id)
+        "INSERT INTO identity (only, instance_id)
+         VALUES (1, :instance_id)
          ON CONFLICT (only) DO NOTHING",
         named_params! { ":instance_id": id.to_string() },
     )?;

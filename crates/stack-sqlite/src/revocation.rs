@@ -57,7 +57,8 @@ pub(crate) fn find(connection: &Connection, sub: &Sub) -> Result<Option<Revocati
 
 /// Takes the revocation up; the sessions end whose sign-ins count no more.
 fn put(transaction: &Transaction<'_>, item: &UserRevocation) -> Result<()> {
-    let UserRevocation { sub, revocation: Revocation { time, locked } } = item;
+    let UserRevocation { sub, revocation } = item;
+    let Revocation { time, locked } = revocation;
     query::execute(
         transaction,
         "INSERT INTO revocations (sub, revoke_time, locked)
@@ -66,18 +67,23 @@ fn put(transaction: &Transaction<'_>, item: &UserRevocation) -> Result<()> {
          DO UPDATE SET revoke_time = excluded.revoke_time, locked = excluded.locked",
         named_params! { ":sub": sub.as_str(), ":revoke_time": time.as_microsecond(), ":locked": locked },
     )?;
-    // As Revocation::check: a sign-in of the second of the revocation counts.
-    query::execute(
+    let sessions = query::rows(
         transaction,
-        "DELETE FROM sessions
-          WHERE sub = :sub AND (:locked OR auth_time < :second)",
-        named_params! {
-            ":sub": sub.as_str(),
-            ":locked": locked,
-            ":second": time.as_second().saturating_mul(1_000_000),
-        },
-    )
-    .map(drop)
+        "SELECT token_hash, auth_time
+           FROM sessions
+          WHERE sub = :sub",
+        named_params! { ":sub": sub.as_str() },
+        |row| Ok((row.get::<_, [u8; 32]>("token_hash")?, column::time(row, "auth_time")?)),
+    )?;
+    for (hash, _) in sessions.iter().filter(|(_, signed_in_at)| revocation.check(*signed_in_at).is_err()) {
+        query::execute(
+            transaction,
+            "DELETE FROM sessions
+              WHERE token_hash = :token_hash",
+            named_params! { ":token_hash": hash },
+        )?;
+    }
+    Ok(())
 }
 
 fn keep_only(transaction: &Transaction<'_>, only: &BTreeSet<Sub>) -> Result<()> {

@@ -263,8 +263,8 @@ fn found(write: &Write<'_>, tenant: &PlacedTenant) -> Result<()> {
     let id = tenant.id.to_string();
     query::execute(
         write.transaction,
-        "INSERT INTO tenant (tenant_id)
-         VALUES (:tenant_id)
+        "INSERT INTO tenant (only, tenant_id)
+         VALUES (1, :tenant_id)
          ON CONFLICT (only) DO NOTHING",
         named_params! { ":tenant_id": id },
     )?;

@@ -22,6 +22,7 @@ mod users;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kombify_contracts::kombify::audit::v1::audit_service_server::AuditServiceServer;
 use kombify_contracts::kombify::flags::v1::flag_service_server::FlagServiceServer;
@@ -37,10 +38,12 @@ use kombify_contracts::kombify::users::v1::user_service_server::UserServiceServe
 use kombify_core::mesh_key::MeshKey;
 use kombify_core::tenant::Region;
 use kombify_core::{Clock, Ids, PlatformStore};
+use kombify_mesh::context::Context;
 use kombify_mesh::identity::issuer::Issuer;
 use kombify_mesh::identity::keys::KeySet;
 use secrecy::SecretString;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tonic::service::Routes;
 
 pub use self::directory::PlatformDirectory;
@@ -90,6 +93,15 @@ pub struct Platform {
     pub acknowledgements: Arc<Notify>,
     /// The region of a tenant or an instance for which nobody names one.
     pub default_region: Region,
+}
+
+/// How long before the caller's deadline a call stops waiting and answers with what there is.
+const ANSWER_EARLY: Duration = Duration::from_secs(1);
+
+/// When a call that waits `at_most` so long for the modules must answer.
+fn answer_by(at_most: Duration) -> Instant {
+    let left = Context::current().map_or(at_most, |context| context.deadline.remaining());
+    Instant::now() + at_most.min(left.saturating_sub(ANSWER_EARLY))
 }
 
 /// Admin's methods.

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::{Platform, convert};
+use crate::{Platform, answer_by, convert};
 
 /// The service.
 pub struct Tenants {
@@ -79,7 +79,7 @@ impl Tenants {
 
     /// The tenant as soon as its instance has acknowledged it, or as it is when that takes too long.
     async fn settled(&self, mut tenant: Tenant) -> Result<Tenant> {
-        let due = Instant::now() + SETTLED_WITHIN;
+        let due = answer_by(SETTLED_WITHIN);
         let scope = TenantScope::system(tenant.id, "whoever creates a tenant waits for its instance");
         while tenant.status == TenantStatus::Creating && Instant::now() < due {
             // Woken by every acknowledgement of this process; another process's is found by looking.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::provider::ProviderUsers;
-use crate::{Platform, convert};
+use crate::{Platform, answer_by, convert};
 
 /// The service.
 pub struct Users {
@@ -92,7 +92,7 @@ impl Users {
 
     /// The modules that do not have that version of the revocations yet, after a while.
     async fn unacknowledged(&self, version: u32) -> Result<Vec<String>> {
-        let due = Instant::now() + ACKNOWLEDGED_WITHIN;
+        let due = answer_by(ACKNOWLEDGED_WITHIN);
         loop {
             let streams = SyncStore::streams(&*self.store).await?;
             let behind: Vec<String> = streams

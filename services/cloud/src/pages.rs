@@ -29,6 +29,7 @@ pub const PAGES: &[&str] = &[
     "/",
     "/backchannel-logout",
     "/callback",
+    "/icon.svg",
     "/launch",
     "/launch.js",
     "/open",
@@ -55,11 +56,12 @@ pub fn pages(portal: Portal) -> Router {
         .route("/sign-in", get(sign_in))
         .route("/callback", get(callback))
         .route("/sign-out", post(sign_out))
-        .route("/tenants", post(create_tenant))
-        .route("/open", post(open_tenant))
+        .route("/tenants", get(to_start).post(create_tenant))
+        .route("/open", get(to_start).post(open_tenant))
         .route("/launch", get(launch::show))
         .route("/launch.js", get(launch::script))
         .route("/backchannel-logout", post(backchannel::logout))
+        .route("/icon.svg", get(|| async { kombify_pages::icon() }))
         .route("/style.css", get(|| async { kombify_pages::stylesheet() }))
         .layer(DefaultBodyLimit::max(FORM_MAX_BYTES))
         .layer(middleware::map_response_with_state(portal.is_secure(), harden))
@@ -90,6 +92,11 @@ impl IntoResponse for Fault {
 pub(crate) fn see_other(to: &str) -> Result<Response> {
     let location = HeaderValue::try_from(to).map_err(Error::internal)?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response())
+}
+
+/// Where only forms lead: whoever comes there otherwise, as by reloading the page that a form left, goes to the start.
+async fn to_start() -> Result<Response, Fault> {
+    Ok(see_other("/")?)
 }
 
 /// A path of this site: one slash first, and nothing that a browser could take for another host.
@@ -174,8 +181,26 @@ async fn finish(
     let signed_in = portal.provider.finish(code, pending, now).await?;
     let session = Session::new(portal, signed_in)?;
     tracing::info!(user.sub = session.sub, "user signed in");
-    let mut response = see_other(&return_to)?;
+    let mut response = go_on(&return_to)?;
     session.keep(portal, &mut response)?;
+    Ok(response)
+}
+
+/// Sends the browser on to where it wanted to go before it signed in. Browsers hold the policy of the provider's form
+/// against every redirect behind it, and a launch redirects to an instance, which the provider does not know: a page ends
+/// the redirects.
+fn go_on(return_to: &str) -> Result<Response> {
+    if return_to == "/" {
+        return see_other(return_to);
+    }
+    let body = html! {
+        p { a href=(return_to) { "Continue" } }
+    };
+    let mut response = page(StatusCode::OK, layout("Signed in", None, &body));
+    let refresh = HeaderValue::try_from(format!("0;url={return_to}")).map_err(Error::internal)?;
+    let headers = response.headers_mut();
+    headers.insert(header::REFRESH, refresh);
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     Ok(response)
 }
 
@@ -354,11 +379,12 @@ fn home_page(session: &Session, tenants: &[Tenant], typed: &NewTenant, fault: Op
             }
             label for="slug" { "Slug" }
             input id="slug" name="slug" value=(typed.slug) required minlength="3" maxlength="40" autocomplete="off";
+            p.note { "3 to 40 small letters, digits and hyphens; a letter first, no hyphen last." }
             label for="name" { "Name" }
             input id="name" name="name" value=(typed.name) required maxlength="100" autocomplete="off";
             button type="submit" { "Create tenant" }
         }
-        form method="post" action="/sign-out" { button type="submit" { "Sign out" } }
+        (kombify_pages::sign_out())
     };
     layout("Your homelabs", Some(session.shown_name()), &body)
 }
@@ -395,5 +421,15 @@ mod tests {
             assert!(!is_local_path(bad), "{bad}");
         }
         assert!(!is_local_path(&format!("/{}", "a".repeat(512))));
+    }
+
+    #[test]
+    fn a_page_stands_between_the_providers_form_and_a_launch() {
+        assert_eq!(go_on("/").unwrap().status(), StatusCode::SEE_OTHER);
+        let response = go_on("/launch?tenant=home").unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[header::REFRESH], "0;url=/launch?tenant=home");
+        // Its own address has the provider's code.
+        assert_eq!(response.headers()[header::REFERRER_POLICY], "no-referrer");
     }
 }

@@ -38,6 +38,11 @@ impl Revocations {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a first snapshot has come.
+    pub fn are_there(&self) -> bool {
+        self.state().version.is_some()
+    }
+
     /// What is revoked of the user.
     ///
     /// # Errors

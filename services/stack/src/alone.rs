@@ -48,7 +48,7 @@ pub async fn found(host: &Host) -> Result<Option<Founded>> {
             slug: SLUG.parse()?,
             name: "Home".to_owned(),
             owner: OrgId::alone(&sub),
-            grant: Some(PlanGrant { plan: Plan::Enterprise, end_time: jiff::Timestamp::MAX }),
+            grant: Some(PlanGrant::lasting(Plan::Enterprise)),
             status: PlacedStatus::Active,
             generation: 1,
             founder: Founder { sub: sub.clone(), email: String::new(), name: "Admin".to_owned() },

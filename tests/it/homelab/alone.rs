@@ -112,7 +112,9 @@ async fn it_founds_its_tenant_signs_people_in_and_needs_nobody() {
     assert_eq!(alone.call("GET", "/v1/stacks").by(&vera).send().await.list().len(), 3);
     let refused = alone.call("POST", "/v1/stacks").by(&vera).json(&json!({"name": "mine"})).send().await;
     refused.refused(403, "AUTH_INSUFFICIENT");
-    alone.call("POST", "/v1/accounts").json(&account).send().await.refused(404, "NOT_FOUND");
+    let mut again = account.clone();
+    again["login"] = "vera-again".into();
+    alone.call("POST", "/v1/accounts").json(&again).send().await.refused(404, "NOT_FOUND");
 
     let change = json!({"password": "long enough", "newPassword": "longer than that"});
     alone.call("POST", "/v1/accounts:changePassword").by(&vera).json(&change).send().await;

@@ -132,7 +132,10 @@ async fn many_race_for_the_last_places_of_an_instance_that_refuses_some() {
     const TAKEN: usize = 12;
     let mut house = House::fresh()
         .with_env("KOMBIFY__STACK__MAX_TENANTS", TAKEN.to_string())
-        .with_env("KOMBIFY__RATES__SIGN-IN__FREE", "100000");
+        .with_env("KOMBIFY__RATES__SIGN-IN__BY_ADDRESS", "true")
+        .with_env("KOMBIFY__RATES__SIGN-IN__FREE", "100000")
+        .with_env("KOMBIFY__RATES__SIGN-IN__PRO", "100000")
+        .with_env("KOMBIFY__RATES__SIGN-IN__ENTERPRISE", "100000");
     house.start();
     let root = house.token("root");
     let mut owners = Vec::new();

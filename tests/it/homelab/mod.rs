@@ -3,11 +3,13 @@
 
 mod alone;
 mod away;
+mod browser;
 mod flags;
 mod health;
 mod life;
 mod lock;
 mod members;
+mod provider;
 mod work;
 
 use std::time::Duration;

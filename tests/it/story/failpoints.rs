@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
 
+use kombify_contracts::Method;
 use serde_json::{Value, json};
 
 use super::{audit, audited, whoami};
@@ -19,12 +20,17 @@ const BEFORE: &str = "before-commit";
 const AFTER: &str = "after-commit";
 
 /// What the first start writes, beside what every start does.
-const SEEDED: [(&str, usize); 4] = [
+const SEEDED: [(&str, usize); 5] = [
     ("user.created", 4),
     ("organisation.plan.granted", 2),
     ("instance.registered", 1),
-    ("mesh.key.registered", 1),
+    ("mesh.key.registered", 2),
+    ("instance.claimed", 1),
 ];
+
+/// Admin's writes that no user's call makes: they are the modules' own, and `homelab` lets them die.
+const OF_MODULES: [&str; 5] =
+    ["instance.claimed", "launch.code.issued", "launch.code.redeemed", "mesh.key.registered", "user.logout"];
 
 /// These tests need a binary that can be told to die.
 pub fn needed() {
@@ -152,7 +158,9 @@ async fn writes(house: &House, root: &str) -> Vec<Write> {
     let grant = format!("/v1/admin/organisations/{bobs}:grantPlan");
     let enterprise = json!({"plan": "enterprise", "endTime": "2199-01-01T00:00:00Z", "reason": "a test"});
     let instances = "/v1/admin/instances?limit=100";
-    vec![
+    let mut writes = life_writes(house, root).await;
+    writes.extend(flag_writes(house, root).await);
+    writes.extend([
         Write::new("user.created", &dora.access_token, ("GET", "/v1/whoami", None))
             .makes("/v1/admin/users?limit=100", json!({"sub": dora.sub, "email": "dora@example.com"}))
             .leaves_again(200, 0),
@@ -187,16 +195,103 @@ async fn writes(house: &House, root: &str) -> Vec<Write> {
         Write::new("audit.refused", &alice, ("GET", "/v1/admin/users", None))
             .answers(403)
             .leaves_again(403, 1),
+    ]);
+    writes
+}
+
+/// The life of tenants and of an instance, and the lock of a user.
+async fn life_writes(house: &House, root: &str) -> Vec<Write> {
+    let (mut tenants, mut owners) = (Vec::new(), Vec::new());
+    for slug in ["to-suspend", "to-resume", "to-delete", "to-undelete"] {
+        let owner = sign_up(house.url(Module::Idp), &Account::of(slug)).await.access_token;
+        let body = json!({"slug": slug, "name": slug});
+        let made = house.call("POST", "/v1/tenants").by(&owner).json(&body).send().await;
+        tenants.push(format!("/v1/admin/tenants/{}", made.data()["id"].as_str().unwrap()));
+        owners.push(owner);
+    }
+    let why = json!({"reason": "a test"});
+    let suspended = house.call("POST", &format!("{}:suspend", tenants[1])).by(root).json(&why).send().await;
+    suspended.data();
+    let deleted = house.call("DELETE", "/v1/tenants/to-undelete").by(&owners[3]).send().await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text);
+    let listed = house.call("GET", "/v1/admin/instances").by(root).send().await;
+    let local = listed.list().iter().find(|instance| instance["name"] == "local").unwrap();
+    let local = format!("/v1/admin/instances/{}", local["id"].as_str().unwrap());
+    let erin = sign_up(house.url(Module::Idp), &Account::of("erin")).await;
+    whoami(house, Module::Gateway, &erin.access_token).await;
+    let erin = format!("/v1/admin/users/{}", erin.sub);
+    let all = "/v1/admin/tenants?limit=100";
+    let tenant = |slug: &str, status: &str| json!({"slug": slug, "status": status});
+    let email = "erin@example.com";
+    let users = "/v1/admin/users?limit=100";
+    vec![
+        Write::new("tenant.suspended", root, ("POST", &format!("{}:suspend", tenants[0]), Some(why.clone())))
+            .makes(all, tenant("to-suspend", "suspended"))
+            .leaves_again(412, 0),
+        Write::new("tenant.resumed", root, ("POST", &format!("{}:resume", tenants[1]), None))
+            .makes(all, tenant("to-resume", "active"))
+            .leaves_again(412, 0),
+        Write::new("tenant.deleted", &owners[2], ("DELETE", "/v1/tenants/to-delete", None))
+            .makes(all, tenant("to-delete", "deleted"))
+            .leaves_again(404, 0),
+        Write::new("tenant.undeleted", &owners[3], ("POST", "/v1/tenants/to-undelete:undelete", None))
+            .makes(all, tenant("to-undelete", "active"))
+            .leaves_again(412, 0),
+        Write::new(
+            "instance.maintenance.started",
+            root,
+            ("POST", &format!("{local}:startMaintenance"), None),
+        )
+        .makes("/v1/admin/instances?limit=100", json!({"name": "local", "maintenance": true})),
+        Write::new("instance.maintenance.ended", root, ("POST", &format!("{local}:endMaintenance"), None))
+            .makes("/v1/admin/instances?limit=100", json!({"name": "local", "maintenance": false})),
+        Write::new("admin.user.locked", root, ("POST", &format!("{erin}:lock"), Some(why)))
+            .makes(users, json!({"email": email, "status": "locked"})),
+        Write::new("admin.user.unlocked", root, ("POST", &format!("{erin}:unlock"), None))
+            .makes(users, json!({"email": email, "status": "active"})),
     ]
 }
 
-/// The actions of the contracts and of what no method names, beside the key that a start registers.
+/// What decides which flags are on.
+async fn flag_writes(house: &House, root: &str) -> Vec<Write> {
+    let definition =
+        json!({"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off"});
+    let body = json!({"definitionJson": definition.to_string(), "reason": "a test"});
+    house.call("PUT", "/v1/admin/flags/to-delete").by(root).json(&body).send().await.data();
+    let sub = whoami(house, Module::Gateway, root).await["userId"].as_str().unwrap().to_owned();
+    let overrides = json!({"flagsJson": "{\"new\": true}", "reason": "a test"});
+    let entitlements = json!({"entitlements": ["custom-domains"], "reason": "a test"});
+    let flags = "/v1/admin/flags?limit=100";
+    vec![
+        Write::new("flag.set", root, ("PUT", "/v1/admin/flags/new", Some(body)))
+            .makes(flags, json!({"key": "new"})),
+        Write::new("flag.deleted", root, ("DELETE", "/v1/admin/flags/to-delete", None))
+            .makes(flags, json!({"key": "to-delete"}))
+            .takes_away()
+            .leaves_again(404, 0),
+        Write::new(
+            "flag.overrides.set",
+            root,
+            ("PUT", &format!("/v1/admin/users/{sub}/flags"), Some(overrides)),
+        ),
+        Write::new("entitlements.set", root, ("PUT", "/v1/admin/entitlements/pro", Some(entitlements))),
+    ]
+}
+
+/// The actions of the platform's contracts and of what no method names, beside those of the modules.
 fn actions() -> BTreeSet<&'static str> {
-    let named = kombify_contracts::methods().iter().filter_map(|method| method.access.as_ref());
+    let platforms = |method: &&Method| {
+        let service = method.service.as_str();
+        kombify_admin::SERVICES.contains(&service) || kombify_cloud::SERVICES.contains(&service)
+    };
+    let named = kombify_contracts::methods().iter().filter(platforms);
+    let named = named.filter_map(|method| method.access.as_ref());
     let mut actions: BTreeSet<&str> = named.map(|access| access.audit.as_str()).collect();
     actions.extend(["user.created", "audit.refused"]);
     actions.remove("");
-    actions.remove("mesh.key.registered");
+    for action in OF_MODULES {
+        actions.remove(action);
+    }
     actions
 }
 

@@ -3,19 +3,27 @@
 use std::collections::BTreeMap;
 
 use kombify_contracts::Method;
+use kombify_contracts::kombify::contract::v1::Door;
 use serde_json::{Value, json};
 
 use crate::browser::{Account, sign_up};
 use crate::house::{House, Module};
 
 /// What each port lists, beside health.
-const SERVICES: [(Module, &[&str]); 4] = [
+const SERVICES: [(Module, &[&str]); 5] = [
     (
         Module::Gateway,
         &[
             "kombify.audit.v1.AuditService",
             "kombify.cloud.v1.ProfileService",
+            "kombify.flags.v1.FlagService",
+            "kombify.health.v1.HealthService",
             "kombify.identity.v1.IdentityService",
+            "kombify.stack.v1.AccountService",
+            "kombify.stack.v1.ActivityService",
+            "kombify.stack.v1.EvaluationService",
+            "kombify.stack.v1.MemberService",
+            "kombify.stack.v1.StackService",
             "kombify.tenancy.v1.InstanceService",
             "kombify.tenancy.v1.OrganisationService",
             "kombify.tenancy.v1.TenantService",
@@ -26,15 +34,42 @@ const SERVICES: [(Module, &[&str]); 4] = [
         Module::Admin,
         &[
             "kombify.audit.v1.AuditService",
+            "kombify.flags.v1.FlagService",
+            "kombify.health.v1.HealthService",
             "kombify.identity.v1.IdentityService",
+            "kombify.identity.v1.RevocationService",
             "kombify.mesh.v1.KeyService",
+            "kombify.sso.v1.LaunchService",
             "kombify.tenancy.v1.InstanceService",
             "kombify.tenancy.v1.OrganisationService",
+            "kombify.tenancy.v1.TenantReportService",
             "kombify.tenancy.v1.TenantService",
             "kombify.users.v1.UserService",
         ],
     ),
-    (Module::Cloud, &["kombify.cloud.v1.ProfileService", "kombify.identity.v1.IdentityService"]),
+    (
+        Module::Cloud,
+        &[
+            "kombify.cloud.v1.ProfileService",
+            "kombify.identity.v1.IdentityService",
+            "kombify.identity.v1.RevocationSyncService",
+        ],
+    ),
+    (
+        Module::Stack,
+        &[
+            "kombify.flags.v1.FlagSyncService",
+            "kombify.identity.v1.IdentityService",
+            "kombify.identity.v1.RevocationSyncService",
+            "kombify.sso.v1.SsoService",
+            "kombify.stack.v1.AccountService",
+            "kombify.stack.v1.ActivityService",
+            "kombify.stack.v1.EvaluationService",
+            "kombify.stack.v1.MemberService",
+            "kombify.stack.v1.StackService",
+            "kombify.tenancy.v1.TenantSyncService",
+        ],
+    ),
     (Module::Idp, &[]),
 ];
 
@@ -99,7 +134,11 @@ async fn the_gateway_routes_what_is_public_and_nothing_else() {
     }
     for method in public {
         let answer = house.rpc(Module::Gateway, None, method.path.trim_start_matches('/'), &json!({}));
-        answer.refused(16, "Unauthenticated");
+        if method.access.as_ref().is_some_and(|access| access.door() == Door::Public) {
+            answer.refused(3, "InvalidArgument");
+        } else {
+            answer.refused(16, "Unauthenticated");
+        }
     }
 }
 
@@ -110,7 +149,7 @@ async fn every_port_says_how_it_is() {
         let health = house.call_at(module, "GET", "/health").send().await;
         assert_eq!((health.status, &health.json["status"]), (200, &json!("healthy")), "{}", health.text);
         assert_eq!(health.json["version"], env!("CARGO_PKG_VERSION"));
-        let has_store = matches!(module, Module::Admin | Module::Idp);
+        let has_store = matches!(module, Module::Admin | Module::Idp | Module::Stack);
         let checks: BTreeMap<String, String> = serde_json::from_value(health.json["checks"].clone()).unwrap();
         assert_eq!(checks.contains_key("database"), has_store, "{}", health.text);
         assert!(checks.values().all(|check| check == "ok"), "{}", health.text);

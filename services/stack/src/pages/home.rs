@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, State};
-use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::response::Response;
 use kombify_contracts::kombify::identity::v1::identity_service_client::IdentityServiceClient;
 use kombify_contracts::kombify::identity::v1::{WhoAmIRequest, WhoAmIResponse};
@@ -161,7 +161,13 @@ async fn render(
             let status = fault.map_or(StatusCode::OK, |fault| {
                 StatusCode::from_u16(fault.code().http()).unwrap_or(StatusCode::BAD_REQUEST)
             });
-            Ok(page(status, tenant_page(&tenant, typed, fault)))
+            let mut response = page(status, tenant_page(&tenant, typed, fault));
+            if let Entrance::Platform { cloud, .. } = &portal.host.entrance {
+                // Signing out leads there, and browsers hold the policy against where a form leads, too.
+                let policy = kombify_pages::policy(&format!("'self' {cloud}"), false)?;
+                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+            }
+            Ok(response)
         }
         // The session has ended somewhere else: the browser forgets it.
         Err(fault) if matches!(fault.code(), Code::AuthInvalid | Code::AuthRequired) => {
@@ -201,7 +207,7 @@ fn tenant_page(tenant: &Tenant, typed: &NewStack, fault: Option<&Error>) -> Mark
         (members(&tenant.members))
         h2 { "Flags" }
         (flags(&tenant.flags))
-        form method="post" action="/sign-out" { button type="submit" { "Sign out" } }
+        (kombify_pages::sign_out())
     };
     kombify_pages::layout(&membership.slug, Some(name), &body)
 }
@@ -244,6 +250,7 @@ fn new_stack(typed: &NewStack, fault: Option<&Error>) -> Markup {
             }
             label for="name" { "Name" }
             input id="name" name="name" value=(typed.name) required maxlength="63" autocomplete="off";
+            p.note { "1 to 63 small letters, digits and hyphens; a letter first, no hyphen last." }
             label for="spec" { "Spec (YAML)" }
             textarea id="spec" name="spec_yaml" rows="6" { (typed.spec_yaml) }
             button type="submit" { "Create stack" }

@@ -21,8 +21,9 @@ use crate::Host;
 use crate::sessions::{cookie, is_secure};
 
 /// The paths that are pages, exactly.
-pub const PAGES: [&str; 9] = [
+pub const PAGES: [&str; 10] = [
     "/",
+    "/icon.svg",
     "/join",
     "/sign-in",
     "/sign-out",
@@ -54,13 +55,14 @@ pub fn pages(host: Host, calls: App) -> Router {
     });
     Router::new()
         .route("/", get(home::show))
-        .route("/stacks", post(home::create_stack))
-        .route("/stacks/delete", post(home::delete_stack))
+        .route("/stacks", get(to_start).post(home::create_stack))
+        .route("/stacks/delete", get(to_start).post(home::delete_stack))
         .route("/sign-out", post(home::sign_out))
         .route("/sso/start", get(sso::start))
         .route("/sso/callback", post(sso::callback))
         .route("/sign-in", get(local::show_sign_in).post(local::sign_in))
         .route("/join", get(local::show_join).post(local::join))
+        .route("/icon.svg", get(|| async { kombify_pages::icon() }))
         .route("/style.css", get(|| async { kombify_pages::stylesheet() }))
         .layer(DefaultBodyLimit::max(FORM_MAX_BYTES))
         .layer(middleware::map_response_with_state(is_secure(&portal.host), harden))
@@ -90,6 +92,11 @@ impl IntoResponse for Fault {
 fn see_other(to: &str) -> Result<Response> {
     let location = HeaderValue::try_from(to).map_err(Error::internal)?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response())
+}
+
+/// Where only forms lead: whoever comes there otherwise, as by reloading the page that a form left, goes to the start.
+async fn to_start() -> Result<Response, Fault> {
+    Ok(see_other("/")?)
 }
 
 impl Portal {

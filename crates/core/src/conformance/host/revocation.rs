@@ -27,7 +27,7 @@ pub async fn a_revocation_ends_the_sessions_of_before(keep: &Keep) {
     let time = CLOCK.now();
     let mut sessions = Vec::new();
     for (who, signed_in, stays) in
-        [("ann", -3600, false), ("ann", -1, false), ("ann", 0, true), ("ann", 1, true), ("bob", -3600, true)]
+        [("ann", -3600, false), ("ann", -1, false), ("ann", 0, false), ("ann", 1, true), ("bob", -3600, true)]
     {
         let session = new_session(tenant, who, seconds(time, signed_in));
         keep.host().open_session(&change("user.login"), &session).await.unwrap();
