@@ -64,11 +64,16 @@ fn the_commands_of_the_readme_print_what_it_says() {
     let mut script = String::from("set -euo pipefail\n");
     for step in &steps {
         let mut commands = step.commands.clone();
-        for (port, module) in
-            [(8000, Module::Gateway), (8090, Module::Admin), (3000, Module::Cloud), (8083, Module::Idp)]
-        {
+        for (port, module) in [
+            (8000, Module::Gateway),
+            (8080, Module::Stack),
+            (8090, Module::Admin),
+            (3000, Module::Cloud),
+            (8083, Module::Idp),
+        ] {
             let there = house.url(module).trim_start_matches("http://").to_owned();
-            commands = commands.replace(&format!("localhost:{port}"), &there);
+            commands = commands.replace(&format!("localhost:{port}/"), &format!("{there}/"));
+            commands = commands.replace(&format!("localhost:{port} "), &format!("{there} "));
         }
         script.push_str(&commands);
         script.push_str("echo; echo '#### next'\n");
