@@ -2,6 +2,8 @@
 //!
 //! Refuses to know: where sets come from and who asks.
 
+mod check;
+
 use std::collections::BTreeMap;
 
 use flagd_evaluation_engine::{FlagParser, Operator};
@@ -9,6 +11,8 @@ use jiff::Timestamp;
 use kombify_core::{Error, Result};
 use open_feature::{EvaluationContext, EvaluationContextFieldValue, Value as FieldValue};
 use serde_json::Value;
+
+pub use check::check_flag;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -156,15 +160,4 @@ impl FlagSet {
     pub fn evaluate_all(&self, context: &Context, overrides: &BTreeMap<String, Value>) -> Vec<Evaluation> {
         self.flags.keys().map(|key| self.evaluate(key, context, overrides)).collect()
     }
-}
-
-/// Checks the definition of one flag; gives it without blanks.
-///
-/// # Errors
-/// - [`Error::Invalid`] if it is none.
-pub fn check_flag(key: &str, definition: &str) -> Result<String> {
-    let value: Value =
-        serde_json::from_str(definition).map_err(|cause| Error::invalid("", cause.to_string()))?;
-    FlagSet::parse(&serde_json::json!({"flags": {key: value}}).to_string())?;
-    Ok(value.to_string())
 }
