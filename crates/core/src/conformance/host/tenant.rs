@@ -3,7 +3,7 @@
 use std::slice;
 
 use super::super::{CLOCK, change, code, held, instance_id, scope, seconds, sub};
-use super::{Keep, far, founder, new_invitation, placed};
+use super::{Keep, far, founder, new_invitation, new_session, placed};
 use crate::placed::{Basis, Held, PlacedStatus, PlacedTenant, Push};
 use crate::{Clock as _, Code, Page, Plan, PlanGrant, TenantRole, TenantStanding};
 
@@ -69,16 +69,27 @@ pub async fn a_snapshot_takes_the_place_of_what_it_does_not_name(keep: &Keep) {
     keep.join(one.id, "ann", TenantRole::Member).await;
     keep.join(two.id, "ann", TenantRole::Viewer).await;
     keep.stack(one.id, "attic").await;
+    let (invitation, later) =
+        (new_invitation("", TenantRole::Viewer), new_invitation("", TenantRole::Viewer));
+    keep.invite(one.id, &invitation).await;
     assert_eq!(keep.push_as(7, WHOLE, slice::from_ref(&two)).await, held(7));
     assert_eq!(keep.host().find_tenant("one").await.unwrap(), None);
     assert_eq!(keep.host().count_tenants().await.unwrap(), 1);
     assert_eq!(keep.role(one.id, "ann").await, None);
     assert_eq!(keep.role(two.id, "ann").await, Some(TenantRole::Viewer));
     assert_eq!(code(keep.stacks().list(scope(one.id), &Page::first()).await), Code::NotFound);
+    assert_eq!(keep.members().tenant_of_code(&invitation.code_hash).await.unwrap(), None);
+    let session = new_session(one.id, "ann", CLOCK.now());
+    assert_eq!(code(keep.host().open_session(&change("user.login"), &session).await), Code::NotFound);
+    let invite = change("invitation.created");
+    let invited = keep.members().invite(scope(one.id), &invite, &later, None).await;
+    assert_eq!(code(invited), Code::NotFound);
     let again = PlacedTenant { generation: 3, ..one.clone() };
     assert_eq!(keep.push(slice::from_ref(&again)).await, held(8));
     assert_eq!(keep.host().find_tenant("one").await.unwrap(), Some(again));
     assert_eq!(keep.role(one.id, "ann").await, Some(TenantRole::Member));
+    assert_eq!(keep.members().tenant_of_code(&invitation.code_hash).await.unwrap(), Some(one.id));
+    assert_eq!(keep.members().tenant_of_code(&later.code_hash).await.unwrap(), None);
     assert_eq!(keep.stacks().list(scope(one.id), &Page::first()).await.unwrap().items.len(), 1);
     assert_eq!(keep.log(one.id, "tenant.founded").await.len(), 1);
 }
