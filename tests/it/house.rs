@@ -182,19 +182,6 @@ impl House {
         }
     }
 
-    /// What the Stack's own process ended with; it must end by itself.
-    pub fn wait_for_the_stacks_end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + DONE_WITHIN;
-        loop {
-            if let Some(status) = self.stack.as_mut().unwrap().try_wait().unwrap() {
-                self.stack = None;
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the Stack does not end:\n{}", self.log());
-            thread::sleep(LOOK_AGAIN);
-        }
-    }
-
     /// Starts the mesh with these variables, which do not let it live, and gives what it ended with.
     pub fn start_to_its_end(&mut self, env: &[(&str, &str)]) -> ExitStatus {
         self.spawn(env);

@@ -133,7 +133,6 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         | "/kombify.tenancy.v1.TenantSyncService/ApplyTenants" => {
             json!({"version": 9, "page": 1, "lastPage": true})
         }
-        "/kombify.sso.v1.LaunchService/CreateLaunchCode" => json!({"tenant": tenant}),
         // Nobody has such a code: whoever may, is told that.
         "/kombify.sso.v1.LaunchService/RedeemLaunchCode"
         | "/kombify.sso.v1.SsoService/ExchangeCode"
@@ -178,7 +177,8 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
             "id": "acme", "grant": {"plan": "pro", "endTime": "2999-01-01T00:00:00Z", "reason": "test"},
         }),
         "/kombify.tenancy.v1.TenantService/CreateTenant" => json!({"slug": "brand-new", "name": "New"}),
-        "/kombify.tenancy.v1.TenantService/GetTenant"
+        "/kombify.sso.v1.LaunchService/CreateLaunchCode"
+        | "/kombify.tenancy.v1.TenantService/GetTenant"
         | "/kombify.tenancy.v1.TenantService/LaunchTenant"
         | "/kombify.tenancy.v1.TenantService/DeleteTenant"
         // It is not deleted: whoever may, is told so.
