@@ -3,6 +3,7 @@
 //! Refuses to know: where sets come from and who asks.
 
 mod check;
+mod fractional;
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ use kombify_core::{Error, Result};
 use open_feature::{EvaluationContext, EvaluationContextFieldValue, Value as FieldValue};
 use serde_json::Value;
 
-pub use check::check_flag;
+pub use self::check::check_flag;
+use self::fractional::Bucketing;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -143,7 +145,13 @@ impl FlagSet {
             .with_custom_field("orgId", context.org_id.clone())
             .with_custom_field("tenantId", context.tenant_id.clone())
             .with_custom_field("roles", EvaluationContextFieldValue::new_struct(roles));
-        match self.operator.apply(key, &targeting, &engine) {
+        let evaluate = |inner: &Value| self.operator.apply(key, &inner.to_string(), &engine).ok().flatten();
+        let bucketing = Bucketing { flag: key, targeting_key: &context.targeting_key, evaluate: &evaluate };
+        let rule = match serde_json::from_str(&targeting) {
+            Ok(rule) => bucketing.settle(&rule),
+            Err(_) => return answer(Value::Null, "", Reason::Error, Some(ErrorCode::ParseError)),
+        };
+        match self.operator.apply(key, &rule.to_string(), &engine) {
             Ok(Some(variant)) => match flag.variants.get(&variant) {
                 Some(value) => answer(value.clone(), &variant, Reason::TargetingMatch, None),
                 None => answer(Value::Null, "", Reason::Error, Some(ErrorCode::General)),

@@ -84,12 +84,28 @@ fn condition(dice: &mut Dice, depth: u32) -> Value {
     }
 }
 
-/// A rule; now and then it names a variant that is not there. None is `fractional`: there the engine hashes what the next
-/// flagd will hash, an array in CBOR, and not the text that flagd 0.17 of the core hashes.
+/// A rule; now and then it names a variant that is not there.
 fn rule(dice: &mut Dice) -> Value {
     let variants = ["one", "two", "three", "four"];
-    match dice.below(2) {
-        0 => {
+    match dice.below(7) {
+        0 => json!({"fractional": [["one", 25], ["two", 25], ["three", 50]]}),
+        1 => json!({"fractional": [["one"], ["two"]]}),
+        2 => {
+            let by =
+                json!({"cat": [{"var": "$flagd.flagKey"}, {"var": dice.of(&["targetingKey", "orgId"])}]});
+            json!({"fractional": [by, ["one", dice.below(50) + 1], ["two", dice.below(50)]]})
+        }
+        3 => {
+            let by =
+                dice.of(&[json!({"var": "plan"}), json!({"var": "nothing"}), json!({"var": "targetingKey"})]);
+            let variant = json!({"if": [condition(dice, 1), "one", "two"]});
+            json!({"fractional": [by, [variant, {"+": [1, 2]}], ["three", dice.below(9)]]})
+        }
+        4 => {
+            let inner = json!({"fractional": [["one", 10], ["three", 90]]});
+            json!({"if": [condition(dice, DEPTH), dice.of(&variants), inner]})
+        }
+        5 => {
             json!({"if": [
                 condition(dice, DEPTH), dice.of(&variants), condition(dice, DEPTH), dice.of(&variants), null,
             ]})
