@@ -46,10 +46,10 @@ impl Bucketing<'_> {
             Value::Array(items) => {
                 items.iter().enumerate().map(|(at, item)| self.element(at, item)).collect()
             }
-            Value::Object(_) => match self.settle(argument) {
-                rest @ Value::Object(_) => (self.evaluate)(&rest).into(),
-                settled => settled,
-            },
+            Value::Object(_) => {
+                let settled = self.settle(argument);
+                if settled.is_object() { (self.evaluate)(&settled).into() } else { settled }
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => argument.clone(),
         }
     }
@@ -93,15 +93,12 @@ impl Bucketing<'_> {
 fn read_weight(weight: &Value) -> Option<u64> {
     match weight {
         Value::Null => Some(1),
-        Value::Number(number) => match number.as_i64() {
-            Some(whole) => Some(u64::try_from(whole).unwrap_or(0)),
-            None => {
-                // Written like 25.0: the number is a whole one, too.
-                let text = format!("{:.0}", number.as_f64()?);
-                let whole: i64 = text.parse().ok()?;
-                (number.as_f64() == text.parse().ok()).then(|| u64::try_from(whole).unwrap_or(0))
-            }
-        },
+        Value::Number(number) => {
+            // A number like 25.0 is a whole one, too.
+            let whole: i64 =
+                number.as_i64().or_else(|| number.to_string().strip_suffix(".0")?.parse().ok())?;
+            Some(u64::try_from(whole).unwrap_or(0))
+        }
         Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }

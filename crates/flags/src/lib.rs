@@ -8,7 +8,6 @@ mod fractional;
 use std::collections::BTreeMap;
 
 use flagd_evaluation_engine::{FlagParser, Operator};
-use jiff::Timestamp;
 use kombify_core::{Error, Result};
 use open_feature::{EvaluationContext, EvaluationContextFieldValue, Value as FieldValue};
 use serde_json::Value;
@@ -29,8 +28,6 @@ pub struct Context {
     pub roles: Vec<String>,
     /// The tenant.
     pub tenant_id: String,
-    /// When.
-    pub time: Timestamp,
 }
 
 /// Why a flag has its value, as flagd says it.

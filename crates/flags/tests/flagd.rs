@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -37,7 +38,6 @@ fn context(dice: &mut Dice) -> Context {
         org_id: dice.of(&["acme", "umbrella", "user:1"]).to_owned(),
         roles: dice.of(&[vec![], vec!["user".to_owned()], vec!["user".to_owned(), "admin".to_owned()]]),
         tenant_id: "tenant_01890a5d-ac96-774b-bcce-b302099a8057".to_owned(),
-        time: jiff::Timestamp::now(),
     }
 }
 
@@ -144,7 +144,10 @@ fn flagd(questions: &[Value]) -> Vec<Value> {
         .spawn()
         .unwrap_or_else(|cause| panic!("{}: {cause}: run `make tools`", oracle.display()));
     let (mut asked, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let lines: String = questions.iter().map(|question| format!("{question}\n")).collect();
+    let mut lines = String::new();
+    for question in questions {
+        let _ = writeln!(lines, "{question}");
+    }
     let writer = std::thread::spawn(move || asked.write_all(lines.as_bytes()).unwrap());
     let answers =
         BufReader::new(answers).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();

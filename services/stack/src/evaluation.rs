@@ -63,7 +63,6 @@ impl Evaluator {
             org_id: tenant.owner.to_string(),
             roles: user.roles.iter().cloned().collect(),
             tenant_id: tenant.id.to_string(),
-            time: now,
         };
         let overrides = match held.flags.overrides.get(&user.sub) {
             Some(overrides) => serde_json::from_str(overrides).map_err(Error::internal)?,
