@@ -75,6 +75,7 @@ fn own_port(module: &str, listen: &Listen) -> Option<SocketAddr> {
     match module {
         "admin" => Some(listen.admin),
         "cloud" => Some(listen.cloud),
+        "stack" => Some(listen.stack),
         _ => None,
     }
 }
