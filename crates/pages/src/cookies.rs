@@ -1,6 +1,6 @@
 //! Cookies: no script reads them, and under TLS no other host plants them.
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, HeaderValue, header};
 use kombify_core::{Error, Result};
 
 /// From which sites' requests a browser sends a cookie along.
@@ -19,6 +19,17 @@ impl SameSite {
             Self::None => "None",
         }
     }
+}
+
+/// The value of the one cookie of that name; `None` where there is none, it is empty, or there are two: then somebody else
+/// planted one, and nobody knows which.
+pub fn read<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut values = lines
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter_map(|(known, value)| (known == name && !value.is_empty()).then_some(value));
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// The header that sets a cookie for so many seconds. `secure` says whether browsers come by TLS; then the name begins with
@@ -53,5 +64,21 @@ mod tests {
         assert_eq!(cookie, "__Host-s=v; HttpOnly; SameSite=None; Path=/; Max-Age=60; Secure");
         assert_eq!(clear("s", false).unwrap(), "s=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
         assert!(set("s", "a\nb", 1, SameSite::Lax, false).is_err());
+    }
+
+    #[test]
+    fn a_cookie_is_read_under_its_whole_name_and_never_where_there_are_two() {
+        let read = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::COOKIE, HeaderValue::from_static(line));
+            }
+            read(&headers, "s").map(str::to_owned)
+        };
+        assert_eq!(read(&["a=b; xs=no; s=v=1; sx=no"]), Some("v=1".to_owned()));
+        assert_eq!(read(&["a=b", "s=v"]), Some("v".to_owned()));
+        for none in [&["a=b"][..], &["s="], &["s=v; s=w"], &["s=v", "s=v"], &[]] {
+            assert_eq!(read(none), None, "{none:?}");
+        }
     }
 }

@@ -63,7 +63,7 @@ pub fn fault_page(fault: &Error) -> Response {
     let code = fault.code();
     let status = StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = html! {
-        p role="alert" data-code=(code.as_str()) { (fault) }
+        (alert(fault))
         p { a href="/" { "Back to the start" } }
     };
     let mut response = page(status, layout("That did not work", None, &body));
@@ -71,6 +71,13 @@ pub fn fault_page(fault: &Error) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, retry_after.as_secs().max(1).into());
     }
     response
+}
+
+/// What a fault says, with its code.
+pub fn alert(fault: &Error) -> Markup {
+    html! {
+        p role="alert" data-code=(fault.code().as_str()) { (fault) }
+    }
 }
 
 /// The one stylesheet.
@@ -182,8 +189,12 @@ mod tests {
 
     #[test]
     fn a_fault_is_shown_with_its_code_and_its_inside_is_not() {
-        let response = fault_page(&Error::internal("the secret inside"));
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let internal = Error::internal("the secret inside");
+        assert_eq!(fault_page(&internal).status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let shown = alert(&internal).into_string();
+        assert_eq!(shown, r#"<p role="alert" data-code="INTERNAL_ERROR">internal error</p>"#);
+        let typed = alert(&Error::invalid("slug", "must not be <b>")).into_string();
+        assert!(typed.contains("slug must not be &lt;b&gt;"), "{typed}");
         let later = fault_page(&Error::unavailable("away", std::time::Duration::from_secs(5)));
         assert_eq!(later.headers()[header::RETRY_AFTER], "5");
     }

@@ -1,7 +1,8 @@
 //! Sealed cookies: what a site without a store keeps at the browser, encrypted and authenticated (AES-256-GCM).
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use axum::http::{HeaderMap, HeaderValue, header};
+use aws_lc_rs::digest;
+use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -10,7 +11,10 @@ use kombify_core::{Error, Ids, Result};
 use crate::cookies::{self, SameSite};
 
 /// The form of what is sealed: another one is another version.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// How many bytes say which key sealed a value: the first of its SHA-256.
+const KEY_ID_LEN: usize = 4;
 
 /// How long one cookie's value is at most: browsers take 4,096 bytes with name and attributes.
 const PART_BYTES: usize = 3500;
@@ -21,6 +25,7 @@ const MAX_PARTS: usize = 4;
 /// What seals and opens.
 pub struct Seal {
     key: LessSafeKey,
+    key_id: [u8; KEY_ID_LEN],
     secure: bool,
 }
 
@@ -30,9 +35,11 @@ impl Seal {
     /// # Errors
     /// - [`Error::Internal`] if the key has another length.
     pub fn new(key: &[u8], secure: bool) -> Result<Self> {
+        let mut key_id = [0; KEY_ID_LEN];
+        key_id.copy_from_slice(&digest::digest(&digest::SHA256, key).as_ref()[..KEY_ID_LEN]);
         let key =
             UnboundKey::new(&AES_256_GCM, key).map_err(|_| Error::internal("a sealing key has 32 bytes"))?;
-        Ok(Self { key: LessSafeKey::new(key), secure })
+        Ok(Self { key: LessSafeKey::new(key), key_id, secure })
     }
 
     /// The headers that set the value under `name` until `expire_time`: as many cookies as it takes; those that it does not
@@ -79,7 +86,7 @@ impl Seal {
     pub fn read(&self, headers: &HeaderMap, name: &str, now: Timestamp) -> Option<Vec<u8>> {
         let mut sealed = String::new();
         for part in 0..MAX_PARTS {
-            match one(headers, &part_name(name, part)) {
+            match cookies::read(headers, &part_name(name, part)) {
                 Some(value) => sealed.push_str(value),
                 None => break,
             }
@@ -95,11 +102,12 @@ impl Seal {
         self.key
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(name.as_bytes()),
+                Aad::from(self.bound_to(name)),
                 &mut sealed,
             )
             .map_err(|_| Error::internal("a cookie could not be sealed"))?;
         let mut whole = vec![VERSION];
+        whole.extend_from_slice(&self.key_id);
         whole.extend_from_slice(&nonce);
         whole.append(&mut sealed);
         Ok(URL_SAFE_NO_PAD.encode(whole))
@@ -108,16 +116,22 @@ impl Seal {
     fn open(&self, name: &str, sealed: &str, now: Timestamp) -> Option<Vec<u8>> {
         let whole = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (version, rest) = whole.split_first()?;
-        if *version != VERSION {
+        let (key_id, rest) = rest.split_at_checked(KEY_ID_LEN)?;
+        if *version != VERSION || key_id != self.key_id {
             return None;
         }
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut sealed = sealed.to_vec();
-        let opened = self.key.open_in_place(nonce, Aad::from(name.as_bytes()), &mut sealed).ok()?;
+        let opened = self.key.open_in_place(nonce, Aad::from(self.bound_to(name)), &mut sealed).ok()?;
         let (expires, value) = opened.split_at_checked(8)?;
         let expires = i64::from_be_bytes(expires.try_into().ok()?);
         (now.as_second() < expires).then(|| value.to_vec())
+    }
+
+    /// What a sealed value is bound to, beside its key: its form, and the cookie's name.
+    fn bound_to(&self, name: &str) -> Vec<u8> {
+        [&[VERSION], &self.key_id[..], name.as_bytes()].concat()
     }
 }
 
@@ -125,18 +139,10 @@ fn part_name(name: &str, part: usize) -> String {
     format!("{name}.{part}")
 }
 
-/// The value of the one cookie of that name.
-fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut values = lines
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter_map(|(known, value)| (known == name && !value.is_empty()).then_some(value));
-    values.next().filter(|_| values.next().is_none())
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
     use super::*;
 
     struct Counting;
@@ -204,5 +210,41 @@ mod tests {
         let renamed: Vec<_> =
             cookies.iter().map(|(name, value)| (name.replace('s', "t"), value.clone())).collect();
         assert_eq!(seal().read(&headers(&renamed), "t", at(1)), None, "a value is bound to its name");
+    }
+
+    #[test]
+    fn a_value_says_its_form_and_which_key_sealed_it() {
+        let sealed_by = |key: u8| {
+            let seal = Seal::new(&[key; 32], false).unwrap();
+            URL_SAFE_NO_PAD.decode(seal.seal(&Counting, "s", b"x", at(60)).unwrap()).unwrap()
+        };
+        let (one, other) = (sealed_by(1), sealed_by(2));
+        assert_eq!((one[0], other[0]), (VERSION, VERSION));
+        assert_ne!(one[1..=KEY_ID_LEN], other[1..=KEY_ID_LEN]);
+        assert_eq!(seal().open("s", &URL_SAFE_NO_PAD.encode(&one), at(1)), Some(b"x".to_vec()));
+        for byte in 0..one.len() {
+            let mut changed = one.clone();
+            changed[byte] ^= 1;
+            assert_eq!(seal().open("s", &URL_SAFE_NO_PAD.encode(&changed), at(1)), None, "byte {byte}");
+            assert_eq!(seal().open("s", &URL_SAFE_NO_PAD.encode(&one[..byte]), at(1)), None, "{byte} bytes");
+        }
+        assert!(Seal::new(&[1; 31], false).is_err());
+    }
+
+    #[test]
+    fn a_value_that_is_shorter_than_the_one_before_it_clears_the_parts_that_it_leaves() {
+        let seal = Seal::new(&[1; 32], true).unwrap();
+        let set = seal.set(&Counting, "__Host-s", b"x", (at(0), at(60))).unwrap();
+        let texts: Vec<_> = set.iter().map(|header| header.to_str().unwrap()).collect();
+        assert!(
+            texts[0].starts_with("__Host-s.0=") && texts[0].ends_with("; Max-Age=60; Secure"),
+            "{}",
+            texts[0]
+        );
+        for (part, text) in texts.iter().enumerate().skip(1) {
+            let cleared = format!("__Host-s.{part}=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0; Secure");
+            assert_eq!(*text, cleared);
+        }
+        assert_eq!(seal.clear("__Host-s").unwrap().len(), texts.len());
     }
 }

@@ -9,12 +9,12 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use kombify_contracts::kombify::sso::v1::launch_service_client::LaunchServiceClient;
 use kombify_contracts::kombify::sso::v1::{CreateLaunchCodeRequest, LaunchCode};
-use kombify_core::{Code, Error, Result};
+use kombify_core::{Error, Result};
 use kombify_pages::{page, scripted};
 use maud::html;
 use serde::Deserialize;
 
-use crate::pages::{Fault, begin, for_user, launch_url, see_other};
+use crate::pages::{Fault, begin, for_user, is_signed_out, launch_url, see_other, settle};
 use crate::portal::Portal;
 use crate::session::Session;
 
@@ -69,39 +69,45 @@ pub(crate) async fn show(
 ) -> Result<Response, Fault> {
     let Query(wanted) = wanted.unwrap_or_default();
     wanted.check()?;
-    let Some((session, renewed)) = Session::read(&portal, &headers).await? else {
-        return Ok(begin(&portal, &wanted.path()).await?);
+    let (session, launched) = match Session::read(&portal, &headers).await {
+        Ok(session) => {
+            let launched = launch(&portal, &extensions, &headers, &session, &wanted).await;
+            (Some(session), launched)
+        }
+        Err(fault) => (None, Err(fault)),
     };
-    let launched = if wanted.challenge.is_empty() {
-        // From the API's host: the instance sets its nonce first, and comes back here.
-        launch_url(&portal, &extensions, &headers, &session, wanted.tenant.clone())
-            .await
-            .and_then(|url| see_other(&url))
-    } else {
-        let request = CreateLaunchCodeRequest {
-            tenant: wanted.tenant.clone(),
-            instance_id: wanted.instance.clone(),
-            challenge: wanted.challenge.clone(),
-        };
-        let code = for_user(&portal, &extensions, &headers, &session, async {
-            LaunchServiceClient::new(portal.admin.clone()).create_launch_code(request).await
-        });
-        code.await.and_then(|code| post_page(&code.data.unwrap_or_default()))
-    };
-    let mut response = match launched {
-        Ok(response) => response,
-        // Signed out somewhere else meanwhile: the provider is asked again, and refuses whom it has locked.
-        Err(fault) if matches!(fault.code(), Code::AuthInvalid | Code::AuthRequired) => {
-            let mut response = begin(&portal, &wanted.path()).await?;
+    let answered = match launched {
+        // Nobody is here, or was signed out somewhere else meanwhile: the provider is asked, and refuses whom it has locked.
+        Err(fault) if is_signed_out(&fault) => {
+            let mut response = begin(&portal, &wanted.path(), false).await?;
             Session::forget(&portal, &mut response)?;
             return Ok(response);
         }
-        Err(fault) => return Err(fault.into()),
+        answered => answered,
     };
-    if renewed {
-        session.keep(&portal, &mut response)?;
+    Ok(settle(&portal, session.as_ref(), answered)?)
+}
+
+async fn launch(
+    portal: &Portal,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    session: &Session,
+    wanted: &Wanted,
+) -> Result<Response> {
+    if wanted.challenge.is_empty() {
+        // From the API's host: the instance sets its nonce first, and comes back here.
+        return see_other(&launch_url(portal, extensions, headers, session, wanted.tenant.clone()).await?);
     }
-    Ok(response)
+    let request = CreateLaunchCodeRequest {
+        tenant: wanted.tenant.clone(),
+        instance_id: wanted.instance.clone(),
+        challenge: wanted.challenge.clone(),
+    };
+    let code = for_user(extensions, headers, session, async {
+        LaunchServiceClient::new(portal.admin.clone()).create_launch_code(request).await
+    });
+    post_page(&code.await?.data.unwrap_or_default())
 }
 
 /// The page whose form takes the code to the instance, and nowhere else.

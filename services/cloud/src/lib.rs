@@ -6,6 +6,7 @@
 
 mod backchannel;
 mod launch;
+mod once;
 mod pages;
 mod portal;
 mod profile;
@@ -13,6 +14,8 @@ mod provider;
 mod refusals;
 mod revocations;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! Cloud's pages, plain and made here: who you are, your tenants, the way in and out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
@@ -15,7 +16,7 @@ use kombify_contracts::kombify::tenancy::v1::{
 use kombify_core::{Code, Error, Result};
 use kombify_mesh::context::Context;
 use kombify_mesh::status::to_fault;
-use kombify_pages::{fault_page, layout, page, same_origin};
+use kombify_pages::{alert, fault_page, layout, page, same_origin};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -120,12 +121,13 @@ async fn sign_in(
 ) -> Result<Response, Fault> {
     let Query(wanted) = wanted.unwrap_or_default();
     let return_to = wanted.r#return.filter(|path| is_local_path(path)).unwrap_or_else(|| "/".to_owned());
-    Ok(begin(&portal, &return_to).await?)
+    Ok(begin(&portal, &return_to, false).await?)
 }
 
-/// Sends the browser to the identity provider; it comes back to `return_to`.
-pub(crate) async fn begin(portal: &Portal, return_to: &str) -> Result<Response> {
-    let (url, pending) = portal.provider.begin(return_to).await?;
+/// Sends the browser to the identity provider; it comes back to `return_to`. `anew`: the provider asks, whoever is signed
+/// in there already.
+pub(crate) async fn begin(portal: &Portal, return_to: &str, anew: bool) -> Result<Response> {
+    let (url, pending) = portal.provider.begin(return_to, anew).await?;
     let mut response = see_other(&url)?;
     let now = portal.clock.now();
     let expires = jiff::Timestamp::from_second(now.as_second() + PENDING_SECONDS).map_err(Error::internal)?;
@@ -149,7 +151,11 @@ async fn callback(
     returned: Result<Query<Returned>, QueryRejection>,
 ) -> Response {
     let mut response = match finish(&portal, &headers, returned).await {
-        Ok(response) => response,
+        Ok(Finished::SignedIn(response)) => response,
+        Ok(Finished::Ended { return_to }) => match begin(&portal, &return_to, true).await {
+            Ok(response) => return response,
+            Err(fault) => fault_page(&fault),
+        },
         Err(fault) => fault_page(&fault),
     };
     // What was pending is used, whatever came of it.
@@ -159,11 +165,20 @@ async fn callback(
     response
 }
 
+/// What came of a sign-in.
+enum Finished {
+    SignedIn(Response),
+    /// The provider still holds a sign-in that was ended here, as by signing out at another browser.
+    Ended {
+        return_to: String,
+    },
+}
+
 async fn finish(
     portal: &Portal,
     headers: &HeaderMap,
     returned: Result<Query<Returned>, QueryRejection>,
-) -> Result<Response> {
+) -> Result<Finished> {
     let Query(returned) = returned.map_err(|_| Error::invalid("code", "must be given once"))?;
     let now = portal.clock.now();
     let pending = portal.seal.read(headers, &portal.cookie("sign_in"), now);
@@ -176,14 +191,23 @@ async fn finish(
     if returned.error.is_some() {
         return Err(Error::AuthInvalid("the identity provider did not sign you in"));
     }
+    if !portal.finished.take(&pending.state) {
+        return Err(Error::AuthInvalid("this sign-in was used already: sign in again"));
+    }
     let code = returned.code.ok_or(Error::AuthInvalid("the identity provider gave no code"))?;
-    let return_to = pending.return_to.clone();
+    let (return_to, anew) = (pending.return_to.clone(), pending.anew);
     let signed_in = portal.provider.finish(code, pending, now).await?;
     let session = Session::new(portal, signed_in)?;
+    match session.check(portal) {
+        Err(Error::AuthInvalid(_)) if !anew => return Ok(Finished::Ended { return_to }),
+        Err(fault @ Error::AuthInvalid(_)) => return Err(fault),
+        // What Admin revoked is not here yet: the next page asks again.
+        Ok(()) | Err(_) => {}
+    }
     tracing::info!(user.sub = session.sub, "user signed in");
     let mut response = go_on(&return_to)?;
     session.keep(portal, &mut response)?;
-    Ok(response)
+    Ok(Finished::SignedIn(response))
 }
 
 /// Sends the browser on to where it wanted to go before it signed in. Browsers hold the policy of the provider's form
@@ -207,15 +231,17 @@ fn go_on(return_to: &str) -> Result<Response> {
 /// `POST /sign-out`.
 async fn sign_out(State(portal): State<Arc<Portal>>, headers: HeaderMap) -> Result<Response, Fault> {
     same_origin(&headers, &portal.origin)?;
-    let session = Session::read(&portal, &headers).await.ok().flatten();
-    let elsewhere = match &session {
-        Some((session, _)) => portal.provider.end_session(&session.id_token, &portal.origin).await,
+    let elsewhere = match Session::peek(&portal, &headers) {
+        Some(session) => portal.provider.end_session(&session.id_token, &portal.origin).await,
         None => None,
     };
     let mut response = see_other(elsewhere.as_deref().unwrap_or("/"))?;
     Session::forget(&portal, &mut response)?;
     Ok(response)
 }
+
+/// The fields of the form for a new tenant.
+const FIELDS: [&str; 2] = ["slug", "name"];
 
 /// What the form for a new tenant says.
 #[derive(Clone, Default, Deserialize)]
@@ -231,7 +257,42 @@ async fn home(
     extensions: Extensions,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    Ok(render(&portal, &extensions, &headers, &NewTenant::default(), None).await?)
+    let (session, answered) = match Session::read(&portal, &headers).await {
+        Ok(session) => {
+            let typed = NewTenant::default();
+            let shown = render(&portal, &extensions, &headers, &session, &typed, None).await;
+            (Some(session), shown)
+        }
+        Err(fault) => (None, Err(fault)),
+    };
+    Ok(settle(&portal, session.as_ref(), answered)?)
+}
+
+/// Whether a fault says that nobody is signed in here, or not any more.
+pub(crate) fn is_signed_out(fault: &Error) -> bool {
+    matches!(fault.code(), Code::AuthInvalid | Code::AuthRequired)
+}
+
+/// Ends an answer: what was renewed is kept; a session that counts no more is forgotten, and the page says why.
+pub(crate) fn settle(
+    portal: &Portal,
+    session: Option<&Session>,
+    answered: Result<Response>,
+) -> Result<Response> {
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(fault) if is_signed_out(&fault) => {
+            let mut response = page(StatusCode::OK, signed_out_page(&fault));
+            // What the browser may still have counts no more.
+            Session::forget(portal, &mut response)?;
+            return Ok(response);
+        }
+        Err(fault) => fault_page(&fault),
+    };
+    if let Some(session) = session {
+        session.keep_renewed(portal, &mut response)?;
+    }
+    Ok(response)
 }
 
 /// `POST /tenants`.
@@ -243,20 +304,36 @@ async fn create_tenant(
 ) -> Result<Response, Fault> {
     same_origin(&headers, &portal.origin)?;
     let Form(typed) = form.map_err(|_| Error::invalid("", "the form cannot be read"))?;
-    let (session, _) = signed_in(&portal, &headers).await?;
+    let (session, answered) = match Session::read(&portal, &headers).await {
+        Ok(session) => {
+            let created = create(&portal, &extensions, &headers, &session, &typed).await;
+            (Some(session), created)
+        }
+        Err(fault) => (None, Err(fault)),
+    };
+    Ok(settle(&portal, session.as_ref(), answered)?)
+}
+
+async fn create(
+    portal: &Portal,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    session: &Session,
+    typed: &NewTenant,
+) -> Result<Response> {
     let NewTenant { slug, name } = typed.clone();
     let request = CreateTenantRequest { slug, name, region: String::new() };
-    let created = for_user(&portal, &extensions, &headers, &session, async {
+    let created = for_user(extensions, headers, session, async {
         TenantServiceClient::new(portal.admin.clone()).create_tenant(request).await
     });
     match created.await {
-        Ok(_) => Ok(see_other("/")?),
+        Ok(_) => see_other("/"),
         Err(fault)
             if matches!(fault.code(), Code::ValidationFailed | Code::Conflict | Code::ServiceUnavailable) =>
         {
-            Ok(render(&portal, &extensions, &headers, &typed, Some(&fault)).await?)
+            render(portal, extensions, headers, session, typed, Some(&fault)).await
         }
-        Err(fault) => Err(fault.into()),
+        Err(fault) => Err(fault),
     }
 }
 
@@ -276,8 +353,14 @@ async fn open_tenant(
     same_origin(&headers, &portal.origin)?;
     let Form(ToOpen { tenant }) =
         form.map_err(|_| Error::invalid("tenant", "must be the slug of a tenant"))?;
-    let (session, _) = signed_in(&portal, &headers).await?;
-    Ok(see_other(&launch_url(&portal, &extensions, &headers, &session, tenant).await?)?)
+    let (session, answered) = match Session::read(&portal, &headers).await {
+        Ok(session) => {
+            let launched = launch_url(&portal, &extensions, &headers, &session, tenant).await;
+            (Some(session), launched.and_then(|url| see_other(&url)))
+        }
+        Err(fault) => (None, Err(fault)),
+    };
+    Ok(settle(&portal, session.as_ref(), answered)?)
 }
 
 /// Where a tenant is opened, as Admin says.
@@ -288,26 +371,19 @@ pub(crate) async fn launch_url(
     session: &Session,
     tenant: String,
 ) -> Result<String> {
-    let launched = for_user(portal, extensions, headers, session, async {
+    let launched = for_user(extensions, headers, session, async {
         TenantServiceClient::new(portal.admin.clone()).launch_tenant(LaunchTenantRequest { tenant }).await
     });
     Ok(launched.await?.data.unwrap_or_default().redirect_url)
 }
 
-async fn signed_in(portal: &Portal, headers: &HeaderMap) -> Result<(Session, bool)> {
-    let session = Session::read(portal, headers).await?;
-    session.ok_or(Error::AuthInvalid("you are not signed in any more: sign in again"))
-}
-
 /// Makes a call at Admin in the name of the session's user.
 pub(crate) async fn for_user<T>(
-    portal: &Portal,
     extensions: &Extensions,
     headers: &HeaderMap,
     session: &Session,
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T> {
-    debug_assert!(!portal.issuer.is_empty(), "a portal has an issuer");
     let context = Context::of_page(extensions, headers, Some(&session.tokens.access));
     context.scope(call).await.map(tonic::Response::into_inner).map_err(|status| to_fault(&status))
 }
@@ -316,44 +392,32 @@ async fn render(
     portal: &Portal,
     extensions: &Extensions,
     headers: &HeaderMap,
+    session: &Session,
     typed: &NewTenant,
     fault: Option<&Error>,
 ) -> Result<Response> {
-    let Some((session, renewed)) = Session::read(portal, headers).await? else {
-        let mut response = page(StatusCode::OK, signed_out_page());
-        // What the browser may still have counts no more.
-        Session::forget(portal, &mut response)?;
-        return Ok(response);
-    };
-    let listed = for_user(portal, extensions, headers, &session, async {
+    let listed = for_user(extensions, headers, session, async {
         let request = ListTenantsRequest { limit: SHOWN, cursor: String::new() };
         TenantServiceClient::new(portal.admin.clone()).list_tenants(request).await
     });
-    let tenants = match listed.await {
-        Ok(answer) => answer.data,
-        Err(fault) if matches!(fault.code(), Code::AuthInvalid | Code::AuthRequired) => {
-            let mut response = page(StatusCode::OK, signed_out_page());
-            Session::forget(portal, &mut response)?;
-            return Ok(response);
-        }
-        Err(fault) => return Err(fault),
-    };
+    let tenants = listed.await?.data;
     let status = fault.map_or(StatusCode::OK, |fault| {
         StatusCode::from_u16(fault.code().http()).unwrap_or(StatusCode::BAD_REQUEST)
     });
-    let mut response = page(status, home_page(&session, &tenants, typed, fault));
+    let mut response = page(status, home_page(session, &tenants, typed, fault));
     // Forms may lead to the provider (signing out) and to the instances (opening a tenant).
     response
         .headers_mut()
         .insert(header::CONTENT_SECURITY_POLICY, kombify_pages::policy("'self' http: https:", false)?);
-    if renewed {
-        session.keep(portal, &mut response)?;
-    }
     Ok(response)
 }
 
-fn signed_out_page() -> Markup {
+/// The page for whoever is not signed in; the fault says why somebody is not any more.
+fn signed_out_page(fault: &Error) -> Markup {
     let body = html! {
+        @if fault.code() == Code::AuthInvalid {
+            (alert(fault))
+        }
         p { "Run your homelab: sign in to see your tenants." }
         p { a href="/sign-in" { "Sign in" } }
     };
@@ -361,6 +425,7 @@ fn signed_out_page() -> Markup {
 }
 
 fn home_page(session: &Session, tenants: &[Tenant], typed: &NewTenant, fault: Option<&Error>) -> Markup {
+    let wrong = fault.map(|fault| fault.details().fields).unwrap_or_default();
     let body = html! {
         p { "You are " strong { (session.shown_name()) } @if !session.email.is_empty() { " (" (session.email) ")" } "." }
         h2 { "Tenants" }
@@ -374,19 +439,32 @@ fn home_page(session: &Session, tenants: &[Tenant], typed: &NewTenant, fault: Op
         }
         form method="post" action="/tenants" {
             h3 { "Create a tenant" }
-            @if let Some(fault) = fault {
-                p role="alert" data-code=(fault.code().as_str()) { (fault) }
+            @if let Some(fault) = fault && !FIELDS.iter().any(|field| wrong.contains_key(*field)) {
+                (alert(fault))
             }
             label for="slug" { "Slug" }
-            input id="slug" name="slug" value=(typed.slug) required minlength="3" maxlength="40" autocomplete="off";
+            input id="slug" name="slug" value=(typed.slug) required minlength="3" maxlength="40" autocomplete="off"
+                aria-invalid=[wrong.contains_key("slug").then_some("true")];
+            (beside("slug", &wrong))
             p.note { "3 to 40 small letters, digits and hyphens; a letter first, no hyphen last." }
             label for="name" { "Name" }
-            input id="name" name="name" value=(typed.name) required maxlength="100" autocomplete="off";
+            input id="name" name="name" value=(typed.name) required maxlength="100" autocomplete="off"
+                aria-invalid=[wrong.contains_key("name").then_some("true")];
+            (beside("name", &wrong))
             button type="submit" { "Create tenant" }
         }
         (kombify_pages::sign_out())
     };
     layout("Your homelabs", Some(session.shown_name()), &body)
+}
+
+/// What is wrong with a field, beside it.
+fn beside(field: &str, wrong: &BTreeMap<String, String>) -> Markup {
+    html! {
+        @if let Some(message) = wrong.get(field) {
+            p id=(format!("{field}-says")) role="alert" data-code=(Code::ValidationFailed.as_str()) { (message) }
+        }
+    }
 }
 
 fn row(tenant: &Tenant) -> Markup {

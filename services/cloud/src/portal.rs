@@ -9,7 +9,7 @@ use kombify_mesh::identity::keys::KeySet;
 use kombify_pages::sealed::Seal;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::backchannel::Seen;
+use crate::once::Once;
 use crate::provider::Provider;
 use crate::revocations::Revocations;
 use crate::session::Refreshing;
@@ -51,7 +51,10 @@ pub struct Portal {
     pub(crate) issuer_keys: Arc<KeySet>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) refreshing: Refreshing,
-    pub(crate) seen: Seen,
+    /// The sign-ins that browsers came back from.
+    pub(crate) finished: Once,
+    /// The logout tokens that the provider sent: it repeats what it is not sure of.
+    pub(crate) seen: Once,
 }
 
 impl Portal {
@@ -86,7 +89,8 @@ impl Portal {
             issuer_keys,
             revocations,
             refreshing: Refreshing::default(),
-            seen: Seen::default(),
+            finished: Once::default(),
+            seen: Once::default(),
         })
     }
 

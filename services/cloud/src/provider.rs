@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kombify_core::{Error, Result};
-use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreTokenResponse};
+use kombify_mesh::identity::keys::UNKNOWN_KEY_INTERVAL;
+use openidconnect::core::{CoreAuthPrompt, CoreAuthenticationFlow, CoreClient, CoreTokenResponse};
 use openidconnect::{
-    AuthorizationCode, ClientId, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl, Nonce,
+    AuthorizationCode, ClaimsVerificationError, ClientId, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl, Nonce,
     OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, ProviderMetadataWithLogout, RedirectUrl,
-    RefreshToken, RequestTokenError, Scope, TokenResponse as _,
+    RefreshToken, RequestTokenError, Scope, SignatureVerificationError,
+    TokenResponse as _,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -16,6 +18,9 @@ use tokio::time::Instant;
 
 /// How long what the provider says of itself is kept.
 const DISCOVERED_FOR: Duration = Duration::from_mins(10);
+
+/// How long a provider that did not answer is left alone: whoever comes meanwhile must not wait for it, too.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// When to try again where the provider is away.
 const RETRY: Duration = Duration::from_secs(5);
@@ -35,7 +40,15 @@ pub struct Provider {
     client_id: String,
     redirect: String,
     http: reqwest::Client,
-    discovered: Mutex<Option<Discovered>>,
+    known: Mutex<Known>,
+}
+
+/// What is known of the provider.
+#[derive(Default)]
+struct Known {
+    discovered: Option<Discovered>,
+    /// When the provider last failed to say it.
+    failed: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -53,6 +66,8 @@ pub struct Pending {
     pub(crate) verifier: String,
     /// Where the browser goes afterwards, on this site.
     pub(crate) return_to: String,
+    /// Whether the provider was told to ask anew, whoever is signed in there.
+    pub(crate) anew: bool,
 }
 
 /// Who has signed in.
@@ -74,6 +89,13 @@ pub struct Tokens {
     pub(crate) expires: i64,
 }
 
+impl Tokens {
+    /// Whether the access token lasts for more than so many seconds after `now`.
+    pub(crate) fn last_after(&self, now: Timestamp, seconds: i64) -> bool {
+        self.expires - now.as_second() > seconds
+    }
+}
+
 impl Provider {
     /// The provider at `issuer`, where Cloud is `client_id` and is reached at `origin`.
     pub fn new(issuer: &str, client_id: &str, origin: &str, http: reqwest::Client) -> Self {
@@ -82,23 +104,31 @@ impl Provider {
             client_id: client_id.to_owned(),
             redirect: format!("{origin}/callback"),
             http,
-            discovered: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
-    /// What the provider says of itself: asked anew after a while, and kept while it is away.
+    /// What the provider says of itself, its keys with it.
     async fn discovered(&self) -> Result<Discovered> {
-        let mut known = self.discovered.lock().await;
-        if let Some(fresh) = known.as_ref().filter(|known| known.at.elapsed() < DISCOVERED_FOR) {
+        self.discovered_within(DISCOVERED_FOR).await
+    }
+
+    /// The same, asked anew where that was longer ago; what is known stays good while the provider is away.
+    async fn discovered_within(&self, kept: Duration) -> Result<Discovered> {
+        let mut known = self.known.lock().await; // One asks, the others wait for the answer.
+        if let Some(fresh) = known.discovered.as_ref().filter(|known| known.at.elapsed() < kept) {
             return Ok(fresh.clone());
         }
-        match self.discover().await {
-            Ok(fresh) => {
-                *known = Some(fresh.clone());
-                Ok(fresh)
+        if known.failed.is_none_or(|failed| failed.elapsed() >= LEFT_ALONE) {
+            match self.discover().await {
+                Ok(fresh) => *known = Known { discovered: Some(fresh), failed: None },
+                Err(cause) => {
+                    known.failed = Some(Instant::now());
+                    return known.discovered.clone().ok_or(cause);
+                }
             }
-            Err(cause) => known.clone().ok_or(cause),
         }
+        known.discovered.clone().ok_or_else(unavailable)
     }
 
     async fn discover(&self) -> Result<Discovered> {
@@ -115,24 +145,27 @@ impl Provider {
         Ok(Discovered { client, end_session, at: Instant::now() })
     }
 
-    /// Where the browser signs in, and what is needed when it comes back.
+    /// Where the browser signs in, and what is needed when it comes back. `anew`: the provider asks, whoever is signed in
+    /// there already.
     ///
     /// # Errors
     /// - [`Error::Unavailable`] if the provider is away.
-    pub async fn begin(&self, return_to: &str) -> Result<(String, Pending)> {
+    pub async fn begin(&self, return_to: &str, anew: bool) -> Result<(String, Pending)> {
         let Discovered { client, .. } = self.discovered().await?;
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let flow = CoreAuthenticationFlow::AuthorizationCode;
-        let (url, state, nonce) = client
+        let request = client
             .authorize_url(flow, CsrfToken::new_random, Nonce::new_random)
             .add_scopes(["profile", "email", "offline_access"].map(|scope| Scope::new(scope.to_owned())))
-            .set_pkce_challenge(challenge)
-            .url();
+            .set_pkce_challenge(challenge);
+        let request = if anew { request.add_prompt(CoreAuthPrompt::Login) } else { request };
+        let (url, state, nonce) = request.url();
         let pending = Pending {
             state: state.secret().clone(),
             nonce: nonce.secret().clone(),
             verifier: verifier.secret().clone(),
             return_to: return_to.to_owned(),
+            anew,
         };
         Ok((url.to_string(), pending))
     }
@@ -150,11 +183,19 @@ impl Provider {
             .set_pkce_verifier(PkceCodeVerifier::new(pending.verifier));
         let answer = request.request_async(&self.http).await.map_err(|cause| refused(&cause))?;
         let id_token = answer.id_token().ok_or(Error::AuthInvalid("the provider gave no ID token"))?;
-        let claims =
-            id_token.claims(&client.id_token_verifier(), &Nonce::new(pending.nonce)).map_err(|cause| {
-                tracing::warn!(%cause, "an ID token does not hold");
-                Error::AuthInvalid("the provider's ID token does not hold")
-            })?;
+        let nonce = Nonce::new(pending.nonce);
+        let verify = |client: &Client| id_token.claims(&client.id_token_verifier(), &nonce);
+        let verified = match verify(&client) {
+            // The provider may sign by a key that it had not published yet when it was last asked.
+            Err(ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey)) => {
+                verify(&self.discovered_within(UNKNOWN_KEY_INTERVAL).await?.client)
+            }
+            verified => verified,
+        };
+        let claims = verified.map_err(|cause| {
+            tracing::warn!(%cause, "an ID token does not hold");
+            Error::AuthInvalid("the provider's ID token does not hold")
+        })?;
         let name = claims.name().and_then(|name| name.get(None)).map(|name| name.to_string());
         let verified = claims.email_verified().unwrap_or(false);
         let auth_time = claims.auth_time().unwrap_or_else(|| claims.issue_time()).timestamp();
@@ -220,5 +261,9 @@ where
 
 fn away(cause: &str) -> Error {
     tracing::warn!(cause, "the identity provider cannot be asked");
+    unavailable()
+}
+
+fn unavailable() -> Error {
     Error::unavailable("the identity provider cannot be asked", RETRY)
 }

@@ -56,7 +56,7 @@ impl Revocations {
     }
 
     /// Applies a push, once and in order; what no longer matters at `now` goes.
-    fn apply(&self, push: RevocationPush, now: Timestamp) -> Held {
+    pub(crate) fn apply(&self, push: RevocationPush, now: Timestamp) -> Held {
         let mut state = self.state();
         let held = state.version.unwrap_or_default();
         let known = Held { version: held, ..Held::default() };
