@@ -44,7 +44,7 @@ impl Members {
     async fn update(&self, scope: TenantScope, opened: Opened<UpdateMemberRequest>) -> Result<MemberMessage> {
         let UpdateMemberRequest { sub, update, etag } = opened.message;
         let (sub, etag): (Sub, _) = (sub.parse()?, Etag::parse(&etag)?);
-        let role = update.unwrap_or_default().role.parse()?;
+        let role = update.unwrap_or_default().role.unwrap_or_default().parse()?;
         let limit = self.host.limits(scope).await?.members;
         let member =
             MemberStore::set_role(&*self.host.keep, scope, &opened.change, &sub, etag, role, limit).await?;
