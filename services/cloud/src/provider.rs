@@ -7,10 +7,10 @@ use kombify_core::{Error, Result};
 use kombify_mesh::identity::keys::UNKNOWN_KEY_INTERVAL;
 use openidconnect::core::{CoreAuthPrompt, CoreAuthenticationFlow, CoreClient, CoreTokenResponse};
 use openidconnect::{
-    AuthorizationCode, ClaimsVerificationError, ClientId, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl, Nonce,
-    OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, ProviderMetadataWithLogout, RedirectUrl,
-    RefreshToken, RequestTokenError, Scope, SignatureVerificationError,
-    TokenResponse as _,
+    AuthorizationCode, ClaimsVerificationError, ClientId, CsrfToken, EndpointMaybeSet, EndpointNotSet,
+    EndpointSet, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier,
+    ProviderMetadataWithLogout, RedirectUrl, RefreshToken, RequestTokenError, Scope,
+    SignatureVerificationError, TokenResponse as _,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -187,9 +187,9 @@ impl Provider {
         let verify = |client: &Client| id_token.claims(&client.id_token_verifier(), &nonce);
         let verified = match verify(&client) {
             // The provider may sign by a key that it had not published yet when it was last asked.
-            Err(ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey)) => {
-                verify(&self.discovered_within(UNKNOWN_KEY_INTERVAL).await?.client)
-            }
+            Err(ClaimsVerificationError::SignatureVerification(
+                SignatureVerificationError::NoMatchingKey,
+            )) => verify(&self.discovered_within(UNKNOWN_KEY_INTERVAL).await?.client),
             verified => verified,
         };
         let claims = verified.map_err(|cause| {

@@ -17,9 +17,9 @@ use kombify_contracts::kombify::tenancy::v1::{
     CreateTenantRequest, CreateTenantResponse, DeleteTenantForOwnerRequest, DeleteTenantForOwnerResponse,
     DeleteTenantRequest, DeleteTenantResponse, GetTenantRequest, GetTenantResponse, Launch,
     LaunchTenantRequest, LaunchTenantResponse, ListAllTenantsRequest, ListAllTenantsResponse,
-    ListTenantsRequest, ListTenantsResponse, ResumeTenantRequest, ResumeTenantResponse,
-    SuspendTenantRequest, SuspendTenantResponse, Tenant, UndeleteTenantForOwnerRequest,
-    UndeleteTenantForOwnerResponse, UndeleteTenantRequest, UndeleteTenantResponse,
+    ListTenantsRequest, ListTenantsResponse, ResumeTenantRequest, ResumeTenantResponse, SuspendTenantRequest,
+    SuspendTenantResponse, Tenant, UndeleteTenantForOwnerRequest, UndeleteTenantForOwnerResponse,
+    UndeleteTenantRequest, UndeleteTenantResponse,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -11,9 +11,7 @@ async fn a_form_of_another_site_does_nothing() {
     let mut browser = house.signed_in().await;
     house.admin.calls();
     let evil = "http://evil.example";
-    for (uri, form) in
-        [("/tenants", "slug=home&name=Home"), ("/open", "tenant=home"), ("/sign-out", "")]
-    {
+    for (uri, form) in [("/tenants", "slug=home&name=Home"), ("/open", "tenant=home"), ("/sign-out", "")] {
         for origins in [
             &[][..],
             &["null"],
@@ -48,7 +46,10 @@ async fn somebody_creates_a_tenant_sees_it_and_opens_it() {
     page.says("<td>suspended</td>");
     page.is_silent_about(r#"aria-label="Open attic""#);
     let opened = browser.post("/open", "tenant=home").await;
-    assert_eq!((opened.status.as_u16(), opened.location()), (303, &*format!("{STACK}/sso/start?tenant=home")));
+    assert_eq!(
+        (opened.status.as_u16(), opened.location()),
+        (303, &*format!("{STACK}/sso/start?tenant=home"))
+    );
 }
 
 #[tokio::test]
@@ -95,7 +96,9 @@ async fn every_page_is_hardened() {
         for (who, browser) in [("nobody", &mut house.browser()), ("somebody", &mut signed_in)] {
             let page = browser.get(uri).await;
             let policy = page.header("content-security-policy");
-            for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "style-src 'self'"] {
+            for part in
+                ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "style-src 'self'"]
+            {
                 assert!(policy.contains(part), "{who} {uri}: {policy}");
             }
             assert!(!policy.contains("unsafe") && !policy.contains("script-src"), "{who} {uri}: {policy}");

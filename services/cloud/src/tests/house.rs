@@ -90,7 +90,8 @@ impl House {
     }
 
     pub(super) fn push(&self, version: u32, basis: Basis, revocation: Option<Revocation>) {
-        let revocation = revocation.map(|revocation| UserRevocation { sub: SUB.parse().unwrap(), revocation });
+        let revocation =
+            revocation.map(|revocation| UserRevocation { sub: SUB.parse().unwrap(), revocation });
         let push = Push { version, basis, items: revocation.into_iter().collect() };
         assert!(!self.revocations.apply(push, self.clock.now()).snapshot_needed);
     }
@@ -132,7 +133,8 @@ impl Browser {
     }
 
     pub(super) async fn post_from(&mut self, origins: &[&str], uri: &str, form: &str) -> Answer {
-        let mut request = Request::post(uri).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let mut request =
+            Request::post(uri).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         for origin in origins {
             request = request.header(header::ORIGIN, *origin);
         }
@@ -155,8 +157,7 @@ impl Browser {
         let request = request.header(header::COOKIE, cookies.join("; ")).body(body).unwrap();
         let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         for cookie in parts.headers.get_all(header::SET_COOKIE) {
-            let (name, value) =
-                cookie.to_str().unwrap().split(';').next().unwrap().split_once('=').unwrap();
+            let (name, value) = cookie.to_str().unwrap().split(';').next().unwrap().split_once('=').unwrap();
             if value.is_empty() {
                 self.cookies.remove(name);
             } else {

@@ -136,8 +136,7 @@ impl Issuer {
         let mut told = self.told();
         told.made += 1;
         let code = format!("code-{}", told.made);
-        let granted =
-            Granted { nonce: wanted["nonce"].clone(), challenge: wanted["code_challenge"].clone() };
+        let granted = Granted { nonce: wanted["nonce"].clone(), challenge: wanted["code_challenge"].clone() };
         told.codes.insert(code.clone(), granted);
         format!("/callback?code={code}&state={}", wanted["state"])
     }
@@ -196,10 +195,7 @@ async fn keys(State(issuer): State<Arc<Issuer>>) -> Response {
     Json(json!({"keys": told.published.iter().map(|key| key.jwk()).collect::<Vec<_>>()})).into_response()
 }
 
-async fn token(
-    State(issuer): State<Arc<Issuer>>,
-    Form(asked): Form<HashMap<String, String>>,
-) -> Response {
+async fn token(State(issuer): State<Arc<Issuer>>, Form(asked): Form<HashMap<String, String>>) -> Response {
     let mut told = issuer.told();
     if told.is_away {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();

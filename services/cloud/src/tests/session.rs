@@ -93,8 +93,7 @@ async fn whatever_page_refreshed_the_session_and_whether_or_not_it_was_kept_it_g
     {
         house.clock.advance(ACCESS_SECONDS);
         let before = browser.cookies.clone();
-        let answer =
-            if form.is_empty() { browser.get(uri).await } else { browser.post(uri, form).await };
+        let answer = if form.is_empty() { browser.get(uri).await } else { browser.post(uri, form).await };
         assert_eq!(answer.status, 303, "{uri}: {}", answer.body);
         assert_ne!(browser.cookies, before, "{uri} keeps what it refreshed");
     }
