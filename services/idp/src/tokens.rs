@@ -235,6 +235,7 @@ mod tests {
             names,
             [
                 "aud",
+                "auth_time",
                 "azp",
                 "client_id",
                 "exp",
