@@ -69,9 +69,12 @@ async fn exactly_the_limit_of_the_plan_is_served() {
 #[test]
 fn the_limits_are_those_of_the_contracts() {
     let limiter = RateLimiter::new(RateLimits::default(), Manual::new());
-    for (class, free, pro, enterprise) in
-        [("admin", 10, 100, 500), ("other", 100, 500, 2000), ("sign-in", 20, 20, 20)]
-    {
+    for (class, free, pro, enterprise) in [
+        ("admin", 10, 100, 500),
+        ("other", 100, 500, 2000),
+        ("sign-in", 20, 20, 20),
+        ("stacks", 100, 500, 5000),
+    ] {
         for (plan, expected) in [(Plan::Free, free), (Plan::Pro, pro), (Plan::Enterprise, enterprise)] {
             let counted = limiter.count(class, &of("ada", plan, &[]), "203.0.113.7").unwrap();
             assert_eq!(counted.limit, expected, "{class} {plan}");
