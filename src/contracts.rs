@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_class_without_limits_and_a_method_without_access_are_told_as_they_are() {
-        assert_eq!(rate("stacks", &RateLimits::default()), "stacks: no limit");
+        assert_eq!(rate("jobs", &RateLimits::default()), "jobs: no limit");
         assert_eq!(door(&Access::default()), "nobody");
     }
 }

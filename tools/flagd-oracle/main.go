@@ -1,4 +1,4 @@
-// Evaluates flags by flagd's own evaluator: one JSON object per line in, one per line out.
+// Evaluates flags by flagd's own evaluator: one question per line in, one answer per line out.
 package main
 
 import (
@@ -7,61 +7,110 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
+	schema "github.com/open-feature/flagd-schemas/json"
 	"github.com/open-feature/flagd/core/pkg/evaluator"
 	"github.com/open-feature/flagd/core/pkg/logger"
 	"github.com/open-feature/flagd/core/pkg/store"
 	"github.com/open-feature/flagd/core/pkg/sync"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.uber.org/zap"
 )
 
+const source = "question"
+
 type question struct {
-	Flags   json.RawMessage `json:"flags"`
-	Key     string          `json:"key"`
-	Context map[string]any  `json:"context"`
+	// The set, as text: it may be none.
+	Definitions string         `json:"definitions"`
+	Key         string         `json:"key"`
+	Context     map[string]any `json:"context"`
 }
 
 type answer struct {
+	// Whether the set is right by flagd's JSON schema.
+	Valid bool `json:"valid"`
+	// Why flagd does not take the set.
+	Refused string `json:"refused"`
 	Value   any    `json:"value"`
 	Variant string `json:"variant"`
 	Reason  string `json:"reason"`
 	Error   string `json:"error"`
 }
 
-func ask(line []byte) (answer, error) {
+type oracle struct {
+	flags  *evaluator.JSON
+	schema *jsonschema.Schema
+}
+
+func newOracle() (*oracle, error) {
+	quiet := logger.NewLogger(zap.NewNop(), false)
+	kept, err := store.NewStore(quiet, []string{source})
+	if err != nil {
+		return nil, err
+	}
+	compiler := jsonschema.NewCompiler()
+	for name, text := range map[string]string{
+		"flagd": schema.FlagdSchema, "flags": schema.FlagSchema, "targeting": schema.TargetingSchema,
+	} {
+		parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err != nil {
+			return nil, err
+		}
+		if err := compiler.AddResource("https://flagd.dev/schema/v0/"+name+".json", parsed); err != nil {
+			return nil, err
+		}
+	}
+	compiled, err := compiler.Compile("https://flagd.dev/schema/v0/flagd.json")
+	if err != nil {
+		return nil, err
+	}
+	return &oracle{flags: evaluator.NewJSON(quiet, kept), schema: compiled}, nil
+}
+
+func (o *oracle) ask(line []byte) (answer, error) {
 	var asked question
 	if err := json.Unmarshal(line, &asked); err != nil {
 		return answer{}, err
 	}
-	quiet := logger.NewLogger(zap.NewNop(), false)
-	kept, err := store.NewStore(quiet, []string{"test"})
-	if err != nil {
-		return answer{}, err
+	var said answer
+	parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(asked.Definitions))
+	said.Valid = err == nil && o.schema.Validate(parsed) == nil
+	if err := o.flags.SetState(sync.DataSync{FlagData: asked.Definitions, Source: source}); err != nil {
+		said.Refused = err.Error()
+		return said, nil
 	}
-	flags := evaluator.NewJSON(quiet, kept)
-	data := sync.DataSync{FlagData: string(asked.Flags), Source: "test"}
-	if err := flags.SetState(data); err != nil {
-		return answer{}, err
-	}
-	given := flags.ResolveAsAnyValue(context.Background(), "", asked.Key, asked.Context)
-	said := answer{Value: given.Value, Variant: given.Variant, Reason: given.Reason}
+	given := o.flags.ResolveAsAnyValue(context.Background(), "", asked.Key, asked.Context)
+	said.Value, said.Variant, said.Reason = given.Value, given.Variant, given.Reason
 	if given.Error != nil {
 		said.Error = given.Error.Error()
 	}
 	return said, nil
 }
 
-func main() {
+func run() error {
+	o, err := newOracle()
+	if err != nil {
+		return err
+	}
 	lines := bufio.NewScanner(os.Stdin)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, 4<<20)
 	out := json.NewEncoder(os.Stdout)
 	for lines.Scan() {
-		said, err := ask(lines.Bytes())
+		said, err := o.ask(lines.Bytes())
 		if err != nil {
-			said = answer{Error: fmt.Sprintf("cannot be read: %v", err)}
+			return err
 		}
 		if err := out.Encode(said); err != nil {
-			os.Exit(1)
+			return err
 		}
+	}
+	return lines.Err()
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "flagd-oracle:", err)
+		os.Exit(1)
 	}
 }

@@ -1,106 +1,46 @@
-//! `fractional` as flagd's evaluator in Go has it: it hashes the text by which is bucketed. The engine's own hashes an array
-//! in CBOR, and would put people into other buckets than every other flagd. So its nodes are settled before the engine
-//! sees the rule. Source: <https://flagd.dev/reference/custom-operations/fractional-operation/>.
+//! `fractional` as flagd's evaluator in Go has it: it hashes the text by which is bucketed. The engine's own hashes that
+//! in CBOR, and would put people into other buckets than every other flagd. Source:
+//! <https://flagd.dev/reference/custom-operations/fractional-operation/>.
 
 use murmurhash3::murmurhash3_x86_32;
 use serde_json::Value;
 
-/// The name of the operation.
-const FRACTIONAL: &str = "fractional";
+/// How large a weight, and the sum of them, may be.
+const WEIGHTS_MAX: i32 = i32::MAX;
 
-/// How large the sum of the weights may be.
-const WEIGHTS_MAX: u64 = i32::MAX as u64;
-
-/// Who is put into a bucket.
-pub(crate) struct Bucketing<'a> {
-    /// The flag.
-    pub(crate) flag: &'a str,
-    /// The user.
-    pub(crate) targeting_key: &'a str,
-    /// Evaluates what stands inside a node: gives the result as text, `None` where there is none.
-    pub(crate) evaluate: &'a dyn Fn(&Value) -> Option<String>,
+/// The variant of the bucket that somebody falls into, `(murmur3_32(who) * weights) >> 32`; nothing where a part of the
+/// operation, each already evaluated, is not as it must be. Who is the first part, if it is a text, else the user in
+/// this flag.
+pub(crate) fn choose(parts: &[Value], flag: &str, targeting_key: &str) -> Option<Value> {
+    let own = || (!targeting_key.is_empty()).then(|| format!("{flag}{targeting_key}"));
+    let (who, distributions) = match parts {
+        [Value::String(who), distributions @ ..] => (who.clone(), distributions),
+        [Value::Null, distributions @ ..] | distributions => (own()?, distributions),
+    };
+    let mut sum = 0_i32;
+    let mut buckets = Vec::with_capacity(distributions.len());
+    for distribution in distributions {
+        let (variant, weight) = match distribution.as_array()?.as_slice() {
+            [] => return None,
+            [variant] | [variant, Value::Null, ..] => (variant, 1),
+            [variant, weight, ..] => (variant, read_weight(weight)?),
+        };
+        if variant.is_array() || variant.is_object() {
+            return None;
+        }
+        sum = sum.checked_add(weight)?;
+        buckets.push((variant, sum));
+    }
+    let bucket = (i64::from(murmurhash3_x86_32(who.as_bytes(), 0)) * i64::from(sum)) >> 32;
+    buckets.into_iter().find(|(_, end)| bucket < i64::from(*end)).map(|(variant, _)| variant.clone())
 }
 
-impl Bucketing<'_> {
-    /// The rule with each node of the operation replaced by the variant that it chooses.
-    pub(crate) fn settle(&self, rule: &Value) -> Value {
-        match rule {
-            Value::Object(node) => match node.get(FRACTIONAL) {
-                Some(Value::Array(arguments)) if node.len() == 1 => {
-                    let arguments: Vec<_> = arguments.iter().map(|argument| self.scalars(argument)).collect();
-                    self.choose(&arguments).unwrap_or_default()
-                }
-                Some(_) if node.len() == 1 => Value::Null,
-                Some(_) | None => {
-                    node.iter().map(|(name, inner)| (name.clone(), self.settle(inner))).collect()
-                }
-            },
-            Value::Array(items) => items.iter().map(|item| self.settle(item)).collect(),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => rule.clone(),
-        }
-    }
-
-    /// An argument with its operations evaluated.
-    fn scalars(&self, argument: &Value) -> Value {
-        match argument {
-            Value::Array(items) => {
-                items.iter().enumerate().map(|(at, item)| self.element(at, item)).collect()
-            }
-            Value::Object(_) => {
-                let settled = self.settle(argument);
-                if settled.is_object() { (self.evaluate)(&settled).into() } else { settled }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => argument.clone(),
-        }
-    }
-
-    /// A part of a distribution: the variant, then the weight, which is a number if an operation made it.
-    fn element(&self, at: usize, item: &Value) -> Value {
-        match (at, item, self.scalars(item)) {
-            (1, Value::Object(_), Value::String(made)) => made.parse().map_or(Value::Null, Value::Number),
-            (_, _, settled) => settled,
-        }
-    }
-
-    /// The variant of the bucket; `None` where there is none.
-    fn choose(&self, arguments: &[Value]) -> Option<Value> {
-        let own = || {
-            let known = !self.targeting_key.is_empty();
-            known.then(|| format!("{}{}", self.flag, self.targeting_key))
-        };
-        let (by, distributions) = match arguments {
-            [Value::String(by), rest @ ..] => (by.clone(), rest),
-            [Value::Null, rest @ ..] => (own()?, rest),
-            all => (own()?, all),
-        };
-        let mut sum = 0_u64;
-        let mut buckets = Vec::with_capacity(distributions.len());
-        for distribution in distributions {
-            let (variant, weight) = match distribution.as_array()?.as_slice() {
-                [variant] => (variant, 1),
-                [variant, weight, ..] => (variant, read_weight(weight)?),
-                [] => return None,
-            };
-            sum = sum.checked_add(weight).filter(|sum| *sum <= WEIGHTS_MAX)?;
-            buckets.push((variant, sum));
-        }
-        let bucket = (u64::from(murmurhash3_x86_32(by.as_bytes(), 0)) * sum) >> 32;
-        buckets.into_iter().find(|(_, end)| bucket < *end).map(|(variant, _)| variant.clone())
-    }
-}
-
-/// A whole number; what is less than none is none, and null is one.
-fn read_weight(weight: &Value) -> Option<u64> {
-    match weight {
-        Value::Null => Some(1),
-        Value::Number(number) => {
-            // A number like 25.0 is a whole one, too.
-            let whole: i64 =
-                number.as_i64().or_else(|| number.to_string().strip_suffix(".0")?.parse().ok())?;
-            Some(u64::try_from(whole).unwrap_or(0))
-        }
-        Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
-    }
+/// A whole number, whether it is written as one or not; one below none is none.
+fn read_weight(weight: &Value) -> Option<i32> {
+    let weight =
+        weight.as_f64().filter(|weight| weight.fract() == 0.0 && *weight <= f64::from(WEIGHTS_MAX))?;
+    // flagd reads no number that is beyond all whole ones.
+    if weight < 0.0 { (weight >= -(2_f64.powi(63))).then_some(0) } else { weight.to_string().parse().ok() }
 }
 
 #[cfg(test)]
@@ -109,45 +49,50 @@ mod tests {
 
     use super::*;
 
-    fn settle(rule: &Value, targeting_key: &str) -> Value {
-        let evaluate = |inner: &Value| inner.get("+").map_or(Some("7".to_owned()), |_| Some("3".to_owned()));
-        Bucketing { flag: "flag", targeting_key, evaluate: &evaluate }.settle(rule)
+    fn chosen(parts: &Value, targeting_key: &str) -> Value {
+        choose(parts.as_array().unwrap(), "flag", targeting_key).unwrap_or_default()
     }
 
     #[test]
-    fn a_node_becomes_the_variant_that_it_chooses_wherever_it_stands() {
-        let one = json!({"fractional": [["one", 1]]});
-        assert_eq!(settle(&one, "ann"), json!("one"));
-        let nested = json!({"if": [{"==": [{"var": "plan"}, "pro"]}, one, null]});
-        assert_eq!(settle(&nested, "ann"), json!({"if": [{"==": [{"var": "plan"}, "pro"]}, "one", null]}));
-        let by = json!({"fractional": [{"cat": ["b", "y"]}, ["one", 0], ["two", 1]]});
-        assert_eq!(settle(&by, ""), json!("two"));
-        let made = json!({"fractional": [["one", 0], ["two", {"+": [1, 2]}]]});
-        assert_eq!(settle(&made, "ann"), json!("two"));
+    fn the_bucket_is_that_of_the_hash() {
+        let own = (u64::from(murmurhash3_x86_32(b"flaguser", 0)) * 1_000_000) >> 32;
+        for (end, variant) in [(own, "above"), (own + 1, "below")] {
+            let parts = json!([["below", end], ["above", 1_000_000 - end]]);
+            assert_eq!(chosen(&parts, "user"), variant);
+            assert_eq!(chosen(&json!(["flaguser", parts[0], parts[1]]), ""), variant);
+            assert_eq!(chosen(&json!([null, parts[0], parts[1]]), "user"), variant);
+        }
     }
 
     #[test]
     fn what_is_wrong_chooses_nothing() {
         for wrong in [
-            json!({"fractional": []}),
-            json!({"fractional": "one"}),
-            json!({"fractional": [[]]}),
-            json!({"fractional": [["one", "much"]]}),
-            json!({"fractional": [["one", 0.5]]}),
-            json!({"fractional": [["one", 0]]}),
-            json!({"fractional": [["one", -1]]}),
-            json!({"fractional": [["one", 2_147_483_647], ["two", 1]]}),
-            json!({"fractional": [7, ["one"]]}),
+            json!([]),
+            json!(["who"]),
+            json!([[]]),
+            json!([["one", "much"]]),
+            json!([["one", 0.5]]),
+            json!([["one", 1e300]]),
+            json!([["none", -1e300], ["one", 1]]),
+            json!([["one", 0]]),
+            json!([["one", -1]]),
+            json!([["one", 2_147_483_648_u32]]),
+            json!([["one", 2_147_483_647], ["two", 1]]),
+            json!([[["one"], 1]]),
+            json!([7, ["one"]]),
         ] {
-            assert_eq!(settle(&wrong, "ann"), Value::Null, "{wrong}");
+            assert_eq!(chosen(&wrong, "ann"), Value::Null, "{wrong}");
         }
-        assert_eq!(settle(&json!({"fractional": [["one"]]}), ""), Value::Null, "nobody is asking");
+        assert_eq!(chosen(&json!([["one"]]), ""), Value::Null, "nobody is asking");
+        assert_eq!(chosen(&json!([["one"]]), "ann"), "one");
+        assert_eq!(chosen(&json!([["none", -5], ["one", null], ["none", 0.0]]), "ann"), "one");
+        assert_eq!(chosen(&json!([["one", 2_147_483_647]]), "ann"), "one");
     }
 
     #[test]
     fn people_are_spread_by_the_weights() {
-        let rule = json!({"fractional": [["one", 25], ["two", 75]]});
-        let ones = (0..4000).filter(|user| settle(&rule, &user.to_string()) == "one").count();
+        let parts = json!([["one", 25], ["two", 75.0]]);
+        let ones = (0..4000).filter(|user| chosen(&parts, &user.to_string()) == "one").count();
         assert!((850..1150).contains(&ones), "{ones}");
     }
 }

@@ -70,9 +70,9 @@ impl Evaluator {
         };
         let set = self.parsed(&held)?;
         let flags = if opened.message.keys.is_empty() {
-            set.evaluate_all(&context, &overrides)
+            set.evaluate_all(&context, &overrides, now)
         } else {
-            opened.message.keys.iter().map(|key| set.evaluate(key, &context, &overrides)).collect()
+            opened.message.keys.iter().map(|key| set.evaluate(key, &context, &overrides, now)).collect()
         };
         let version = convert::number(held.flags.version);
         Ok(Evaluations {
