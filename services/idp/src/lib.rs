@@ -153,6 +153,7 @@ impl Idp {
         }
         let password = seed.password.clone().unwrap_or_else(|| secret::readable(&*issuer.ids));
         let sub = secret::digits(&*issuer.ids);
+        let now = issuer.clock.now();
         let user = User {
             sub: sub.clone(),
             login: login.clone(),
@@ -162,7 +163,9 @@ impl Idp {
             roles: seed.roles.clone(),
             password_hash: issuer.passwords.hash(&*issuer.ids, password.clone()).await?,
             locked: false,
-            create_time: issuer.clock.now(),
+            create_time: now,
+            sequence: 1,
+            change_time: now,
         };
         issuer.store.add_user(user).await?;
         tracing::info!(user.sub = %sub, user.login = %login, "user seeded");

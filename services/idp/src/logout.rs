@@ -101,3 +101,88 @@ async fn token(issuer: &Issuer, logout: &Logout) -> Result<String> {
     });
     tokens::sign_logout(ring.current(now)?, &claims)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use axum::{Form, Router};
+
+    use super::*;
+    use crate::testing::{AUDIENCE, House, ISSUER, PORTAL, claims_of};
+
+    /// A client that answers so, one answer after the other, and remembers what it was told.
+    async fn client(answers: Vec<StatusCode>, tasks: &mut JoinSet<()>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (heard, answers) = (Arc::clone(&told), Arc::new(Mutex::new(answers)));
+        let hear = move |Form(fields): Form<Vec<(String, String)>>| async move {
+            let [(name, token)] = &fields[..] else { panic!("{fields:?}") };
+            assert_eq!(name, "logout_token");
+            heard.lock().unwrap().push(token.clone());
+            answers.lock().unwrap().remove(0)
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/backchannel", listener.local_addr().unwrap());
+        let router = Router::new().route("/backchannel", post(hear));
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        (uri, told)
+    }
+
+    fn http() -> reqwest::Client {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // Another test may have been first.
+        reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().unwrap()
+    }
+
+    async fn end_alices_sessions(house: &House) -> String {
+        let alice = house.issuer().store.find_user_by_login("alice").await.unwrap().unwrap().sub;
+        house.browser().sign_in(house, "openid").await;
+        let clients = house.issuer().told_clients();
+        house.issuer().store.set_lock(&alice, true, clients, house.now()).await.unwrap();
+        alice
+    }
+
+    #[tokio::test]
+    async fn a_client_is_told_until_it_has_heard() {
+        let mut tasks = JoinSet::new();
+        let answers = vec![StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK];
+        let (uri, told) = client(answers, &mut tasks).await;
+        let house = House::telling(&uri).seed().await;
+        let alice = end_alices_sessions(&house).await;
+        let (issuer, http, ended) = (house.issuer(), http(), house.now());
+        deliver_due(issuer, &http).await.unwrap();
+        deliver_due(issuer, &http).await.unwrap();
+        assert_eq!(told.lock().unwrap().len(), 1, "it waits before it tries again");
+        house.clock.advance(FIRST_RETRY);
+        deliver_due(issuer, &http).await.unwrap();
+        house.clock.advance(LONGEST_RETRY);
+        deliver_due(issuer, &http).await.unwrap();
+        let told = told.lock().unwrap().clone();
+        assert_eq!(told.len(), 2, "who has heard is told no more");
+        let claims = told.iter().map(|token| claims_of(token)).collect::<Vec<_>>();
+        for claims in &claims {
+            assert_eq!((&claims["iss"], &claims["aud"]), (&json!(ISSUER), &json!(PORTAL)));
+            assert_eq!((&claims["sub"], &claims["iat"]), (&json!(alice), &json!(ended.as_second())));
+            assert!(claims["events"]["http://schemas.openid.net/event/backchannel-logout"].is_object());
+            assert!(claims["sid"].is_string() && claims.get("nonce").is_none(), "{claims}");
+            assert_ne!(claims["aud"], AUDIENCE);
+        }
+        assert_ne!(claims[0]["jti"], claims[1]["jti"], "each token is one of its own");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_hears_is_given_up() {
+        let mut tasks = JoinSet::new();
+        let (uri, told) = client(vec![StatusCode::BAD_REQUEST; 100], &mut tasks).await;
+        let house = House::telling(&uri).seed().await;
+        end_alices_sessions(&house).await;
+        let http = http();
+        for _ in 0..100 {
+            deliver_due(house.issuer(), &http).await.unwrap();
+            house.clock.advance(LONGEST_RETRY);
+        }
+        let tries = told.lock().unwrap().len();
+        assert!((5..20).contains(&tries), "{tries}");
+    }
+}

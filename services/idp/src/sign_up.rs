@@ -107,6 +107,7 @@ async fn create(issuer: &Issuer, typed: &Typed) -> Result<User> {
         return Err(Error::Conflict(format!("{email} is taken")));
     }
     let org = &issuer.config.default_org;
+    let now = issuer.now();
     let user = User {
         sub: secret::digits(&*issuer.ids),
         login: email.clone(),
@@ -116,7 +117,9 @@ async fn create(issuer: &Issuer, typed: &Typed) -> Result<User> {
         roles: vec![(ROLE.to_owned(), org.clone())],
         locked: false,
         password_hash: issuer.passwords.hash(&*issuer.ids, typed.password.clone()).await?,
-        create_time: issuer.now(),
+        create_time: now,
+        sequence: 1,
+        change_time: now,
     };
     issuer.store.add_user(user.clone()).await?;
     Ok(user)

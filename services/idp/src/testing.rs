@@ -90,14 +90,19 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn open() -> Self {
+        Self::telling(&format!("{CALLBACK}/backchannel"))
+    }
+
+    /// One that tells the portal there when a session ends.
+    pub(crate) fn telling(backchannel: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let seeded_at: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let clock = Arc::new(Manual(Mutex::new(seeded_at)));
-        let client = |id: &str, redirect_uri: &str| Client {
+        let client = |id: &str, redirect_uri: &str, backchannel: &str| Client {
             id: id.into(),
             redirect_uris: vec![redirect_uri.into()],
             post_logout_redirect_uris: vec![LEFT.into()],
-            backchannel_logout_uri: Some(format!("{redirect_uri}/backchannel")),
+            backchannel_logout_uri: Some(backchannel.into()),
         };
         let config = Config {
             issuer: ISSUER.into(),
@@ -109,7 +114,10 @@ impl House {
             sign_ins_per_minute: 20,
             default_org: DEFAULT_ORG.into(),
             service_token: Some(SERVICE_TOKEN.into()),
-            clients: vec![client(PORTAL, CALLBACK), client("cli", "http://127.0.0.1/callback")],
+            clients: vec![
+                client(PORTAL, CALLBACK, backchannel),
+                client("cli", "http://127.0.0.1/callback", "http://127.0.0.1/backchannel"),
+            ],
         };
         let path = directory.path().join("idp.db");
         let idp =
@@ -125,7 +133,11 @@ impl House {
     }
 
     pub(crate) async fn seeded() -> Self {
-        let mut house = Self::open();
+        Self::open().seed().await
+    }
+
+    pub(crate) async fn seed(self) -> Self {
+        let mut house = self;
         let seeded = house.idp.seed(&seeds()).await.unwrap();
         let password = |of: usize| seeded[of].password.as_ref().unwrap().expose_secret().to_owned();
         (house.password, house.root_password) = (password(0), password(1));
@@ -194,6 +206,14 @@ impl Browser {
     pub(crate) async fn rotate(&mut self, token: &str, alg: &str) -> Answer {
         let request = Request::post("/keys:rotate").header(header::AUTHORIZATION, format!("Bearer {token}"));
         self.send(request, Body::from(format!("{{\"alg\": \"{alg}\"}}"))).await
+    }
+
+    /// Zitadel's user API: reads the user of that id, or does what stands behind it (`/lock`, `/unlock`).
+    pub(crate) async fn users_api(&mut self, path: &str, token: &str) -> Answer {
+        let uri = format!("/v2/users/{path}");
+        let request = if path.contains('/') { Request::post(uri) } else { Request::get(uri) };
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.header(header::CONTENT_TYPE, "application/json"), Body::from("{}")).await
     }
 
     /// Alice's code for the portal: at once where somebody is signed in, else by the form.

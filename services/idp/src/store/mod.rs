@@ -17,6 +17,7 @@ use rusqlite::{Transaction, params};
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "ground", sql: include_str!("../../../../migrations/idp/0001_ground.sql") },
     Migration { version: 2, name: "logout", sql: include_str!("../../../../migrations/idp/0002_logout.sql") },
+    Migration { version: 3, name: "change", sql: include_str!("../../../../migrations/idp/0003_change.sql") },
 ];
 
 /// How long a used code is remembered, in milliseconds: its second use revokes what the first gave.

@@ -28,6 +28,10 @@ pub(crate) struct User {
     /// Whether the user is kept out.
     pub(crate) locked: bool,
     pub(crate) create_time: Timestamp,
+    /// How often the user changed, its creation counted.
+    pub(crate) sequence: i64,
+    /// When it changed last.
+    pub(crate) change_time: Timestamp,
 }
 
 /// How logins and addresses are kept and compared.
@@ -61,8 +65,9 @@ impl Store {
                 }
                 transaction
                     .execute(
-                        "INSERT INTO users (sub, login, email, name, org, password_hash, create_time)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                        "INSERT INTO users (sub, login, email, name, org, password_hash, create_time,
+                                            sequence, change_time)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                         params![
                             user.sub,
                             user.login,
@@ -70,7 +75,9 @@ impl Store {
                             user.name,
                             user.org,
                             user.password_hash,
-                            user.create_time.as_millisecond()
+                            user.create_time.as_millisecond(),
+                            user.sequence,
+                            user.change_time.as_millisecond()
                         ],
                     )
                     .map_err(internal)?;
@@ -102,7 +109,8 @@ impl Store {
             .write(name, move |transaction| {
                 let changed = transaction
                     .execute(
-                        "UPDATE users SET locked_time = CASE WHEN ?2 THEN ?3 END
+                        "UPDATE users SET locked_time = CASE WHEN ?2 THEN ?3 END, sequence = sequence + 1,
+                                          change_time = ?3
                           WHERE sub = ?1 AND (locked_time IS NOT NULL) <> ?2",
                         params![sub, locked, now.as_millisecond()],
                     )
@@ -161,7 +169,8 @@ fn load(connection: &Connection, condition: &'static str, value: &str) -> Result
     let user = connection
         .query_row(
             &format!(
-                "SELECT sub, login, email, name, org, password_hash, create_time, locked_time IS NOT NULL
+                "SELECT sub, login, email, name, org, password_hash, create_time, locked_time IS NOT NULL,
+                        sequence, change_time
                    FROM users
                   WHERE {condition}"
             ),
@@ -177,6 +186,8 @@ fn load(connection: &Connection, condition: &'static str, value: &str) -> Result
                     password_hash: row.get(5)?,
                     create_time: time(row.get(6)?),
                     locked: row.get(7)?,
+                    sequence: row.get(8)?,
+                    change_time: time(row.get(9)?),
                 })
             },
         )
@@ -213,6 +224,8 @@ mod tests {
             password_hash: "h".into(),
             locked: false,
             create_time: Timestamp::UNIX_EPOCH,
+            sequence: 1,
+            change_time: Timestamp::UNIX_EPOCH,
         }
     }
 
