@@ -58,7 +58,7 @@ pub fn pages(portal: Portal) -> Router {
         .route("/callback", get(callback))
         .route("/sign-out", post(sign_out))
         .route("/tenants", get(to_start).post(create_tenant))
-        .route("/open", get(to_start).post(open_tenant))
+        .route("/open", get(open_tenant))
         .route("/launch", get(launch::show))
         .route("/launch.js", get(launch::script))
         .route("/backchannel-logout", post(backchannel::logout))
@@ -343,16 +343,15 @@ struct ToOpen {
     tenant: String,
 }
 
-/// `POST /open`: the browser goes to the tenant's own instance.
+/// `GET /open?tenant=`: the browser goes to the tenant's own instance, where the launch begins.
 async fn open_tenant(
     State(portal): State<Arc<Portal>>,
     extensions: Extensions,
     headers: HeaderMap,
-    form: Result<Form<ToOpen>, FormRejection>,
+    wanted: Result<Query<ToOpen>, QueryRejection>,
 ) -> Result<Response, Fault> {
-    same_origin(&headers, &portal.origin)?;
-    let Form(ToOpen { tenant }) =
-        form.map_err(|_| Error::invalid("tenant", "must be the slug of a tenant"))?;
+    let Query(ToOpen { tenant }) =
+        wanted.map_err(|_| Error::invalid("tenant", "must be the slug of a tenant"))?;
     let (session, answered) = match Session::read(&portal, &headers).await {
         Ok(session) => {
             let launched = launch_url(&portal, &extensions, &headers, &session, tenant).await;
@@ -405,10 +404,11 @@ async fn render(
         StatusCode::from_u16(fault.code().http()).unwrap_or(StatusCode::BAD_REQUEST)
     });
     let mut response = page(status, home_page(session, &tenants, typed, fault));
-    // Forms may lead to the provider (signing out) and to the instances (opening a tenant).
-    response
-        .headers_mut()
-        .insert(header::CONTENT_SECURITY_POLICY, kombify_pages::policy("'self' http: https:", false)?);
+    // Signing out leads to the provider.
+    let provider =
+        reqwest::Url::parse(&portal.issuer).map_err(Error::internal)?.origin().ascii_serialization();
+    let policy = kombify_pages::policy(&format!("'self' {provider}"), false)?;
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     Ok(response)
 }
 
@@ -476,9 +476,9 @@ fn row(tenant: &Tenant) -> Markup {
             td { (tenant.status) }
             td {
                 @if tenant.status == "active" {
-                    form method="post" action="/open" {
-                        input type="hidden" name="tenant" value=(tenant.slug);
-                        button type="submit" aria-label=(format!("Open {}", tenant.slug)) { "Open" }
+                    // A link and no form: where a form may lead is in the page's policy.
+                    a href=(format!("/open?tenant={}", tenant.slug)) aria-label=(format!("Open {}", tenant.slug)) {
+                        "Open"
                     }
                 }
             }

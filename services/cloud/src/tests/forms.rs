@@ -11,7 +11,7 @@ async fn a_form_of_another_site_does_nothing() {
     let mut browser = house.signed_in().await;
     house.admin.calls();
     let evil = "http://evil.example";
-    for (uri, form) in [("/tenants", "slug=home&name=Home"), ("/open", "tenant=home"), ("/sign-out", "")] {
+    for (uri, form) in [("/tenants", "slug=home&name=Home"), ("/sign-out", "")] {
         for origins in [
             &[][..],
             &["null"],
@@ -42,10 +42,12 @@ async fn somebody_creates_a_tenant_sees_it_and_opens_it() {
     house.admin.told().tenants.push(tenant("attic", "suspended"));
     let page = browser.get("/").await;
     page.says("home &amp; more");
-    page.says(r#"aria-label="Open home""#);
+    page.says(r#"href="/open?tenant=home" aria-label="Open home""#);
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains(&format!("form-action 'self' {};", house.issuer.url)), "{policy}");
     page.says("<td>suspended</td>");
     page.is_silent_about(r#"aria-label="Open attic""#);
-    let opened = browser.post("/open", "tenant=home").await;
+    let opened = browser.get("/open?tenant=home").await;
     assert_eq!(
         (opened.status.as_u16(), opened.location()),
         (303, &*format!("{STACK}/sso/start?tenant=home"))
@@ -84,7 +86,7 @@ async fn what_is_wrong_stands_beside_its_field_and_what_was_typed_stays() {
     failed.refused(500, "INTERNAL_ERROR");
     failed.is_silent_about("secret");
     house.admin.refuses("LaunchTenant", &Error::TenantSuspended);
-    browser.post("/open", "tenant=home").await.refused(403, "TENANT_SUSPENDED");
+    browser.get("/open?tenant=home").await.refused(403, "TENANT_SUSPENDED");
     assert!(browser.has_session());
 }
 
