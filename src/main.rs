@@ -1,5 +1,6 @@
 //! Floor 5: the binary. The only place where a service meets a store.
 
+mod backup;
 mod comment;
 mod config;
 mod contracts;
@@ -48,6 +49,13 @@ enum Command {
     },
     /// Looks at everything that `up` needs, says what is wrong and what to do, and changes nothing.
     Doctor,
+    /// Copies the data to a directory that is not there yet, while whoever uses the data goes on. A start on the copy
+    /// named by the configuration is a start on the data of that moment.
+    Backup {
+        /// The directory; its owner's alone, since keys are in it.
+        #[arg(value_name = "DIRECTORY")]
+        to: PathBuf,
+    },
     /// Prints every method with its access, limits and audit action, as a Markdown table.
     Contracts,
     /// Prints the `OpenAPI` document of what the gateway serves.
@@ -90,6 +98,12 @@ fn run(cli: Cli) -> Result<(), Fault> {
             runtime.block_on(run::run(Config { mode, ..config }, &service))
         }
         Command::Doctor => runtime.block_on(doctor::doctor(&config)),
+        Command::Backup { to } => {
+            let copied = backup::backup(&config.data, &to)?;
+            let backup::Copied { databases, files } = copied;
+            let said = format!("{}: {databases} databases, {files} keys and secrets", to.display());
+            Ok(writeln!(std::io::stdout(), "{said}")?)
+        }
         Command::Contracts => Ok(write!(std::io::stdout(), "{}", contracts::table(&config.rates))?),
         Command::Openapi { internal } => {
             Ok(writeln!(std::io::stdout(), "{:#}", openapi::document(!internal))?)

@@ -9,11 +9,19 @@ use std::time::Duration;
 use kombify_core::{Error, Result};
 use rusqlite::OpenFlags;
 
+use crate::Options;
 use crate::fault::internal;
 use crate::open::{connect, create_private};
 
-/// Copies what was committed in `from` to `to`, which appears only when it is whole.
-pub(crate) fn take(from: &Path, to: &Path, busy_timeout: Duration) -> Result<()> {
+/// Copies the database in `from` as it is now to `to`: one file for this user alone, which appears when it is whole.
+/// Whoever uses the database goes on meanwhile, in this process or another. Blocks.
+///
+/// # Errors
+/// - [`Error::Conflict`] if there is something at `to`.
+/// - [`Error::Unavailable`] if storage is full.
+/// - [`Error::Internal`] if `from` is no whole database, or if the copy cannot be made.
+pub fn backup(from: &Path, to: &Path) -> Result<()> {
+    let busy_timeout = Options::default().busy_timeout;
     if to.try_exists().map_err(Error::internal)? {
         return Err(Error::Conflict(format!(
             "{} is there already: give the backup a name of its own",
@@ -47,7 +55,8 @@ fn copy(from: &Path, to: &Path, busy_timeout: Duration) -> Result<()> {
     let source = connect(from, OpenFlags::SQLITE_OPEN_READ_ONLY, busy_timeout).map_err(internal)?;
     source.execute("VACUUM INTO ?1", [name]).map_err(internal)?;
     let copy = connect(to, OpenFlags::SQLITE_OPEN_READ_ONLY, busy_timeout).map_err(internal)?;
-    let verdict: String = copy.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(internal)?;
+    let verdict: String =
+        copy.query_row("PRAGMA integrity_check(1)", (), |row| row.get(0)).map_err(internal)?;
     if verdict == "ok" { Ok(()) } else { Err(Error::internal(format!("the copy is damaged: {verdict}"))) }
 }
 

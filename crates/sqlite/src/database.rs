@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use kombify_core::{Error, Result};
 use rusqlite::{Connection, Transaction};
-use tokio::task::spawn_blocking;
 
 use crate::fault::{SOON, internal};
+use crate::open;
 use crate::open::{Migration, OpenError};
 use crate::readers::Readers;
 use crate::writer::Writer;
-use crate::{backup, open};
 
 /// How a database is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +53,6 @@ impl fmt::Debug for Database {
 
 struct Inner {
     path: PathBuf,
-    busy_timeout: Duration,
     // Closed before the writer: the last connection to go empties the WAL, and only the writer can.
     readers: Arc<Readers>,
     writer: Writer,
@@ -78,7 +76,7 @@ impl Database {
             (0..readers.max(1)).map(|_| open::reader(&path, busy_timeout)).collect::<Result<Vec<_>, _>>()?;
         let readers = Arc::new(Readers::new(readers, wait));
         let writer = Writer::start(writer, queue, wait).map_err(unreachable)?;
-        Ok(Self { inner: Arc::new(Inner { path, busy_timeout, readers, writer }) })
+        Ok(Self { inner: Arc::new(Inner { path, readers, writer }) })
     }
 
     /// What `f` reads: all of it from the same moment.
@@ -111,19 +109,6 @@ impl Database {
         f: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.inner.writer.run(name, f).await
-    }
-
-    /// Copies the database as it is now to `to`: one file for this user alone, which appears when it is whole. Writes
-    /// go on meanwhile.
-    ///
-    /// # Errors
-    /// - [`Error::Conflict`] if there is something at `to`.
-    /// - [`Error::Unavailable`] if storage is full.
-    /// - [`Error::Internal`] if the copy cannot be made.
-    pub async fn backup(&self, to: &Path) -> Result<()> {
-        let to = absolute(to).map_err(Error::internal)?;
-        let (from, busy_timeout) = (self.inner.path.clone(), self.inner.busy_timeout);
-        spawn_blocking(move || backup::take(&from, &to, busy_timeout)).await.map_err(Error::internal)?
     }
 
     /// Whether the database answers: cheap enough for a probe every second.
@@ -323,9 +308,9 @@ mod tests {
         let (home, database) = fresh(Options::default());
         database.write("done", |transaction| add(transaction, "attic")).await.unwrap();
         let to = home.path().join("backup.db");
-        database.backup(&to).await.unwrap();
+        crate::backup(&home.path().join("test.db"), &to).unwrap();
         database.write("later", |transaction| add(transaction, "cellar")).await.unwrap();
-        assert_eq!(database.backup(&to).await.unwrap_err().code(), Code::Conflict);
+        assert_eq!(crate::backup(&home.path().join("test.db"), &to).unwrap_err().code(), Code::Conflict);
         let side_files = ["backup.db-wal", "backup.db-shm", "backup.db.partial"];
         assert!(side_files.iter().all(|name| !home.path().join(name).exists()));
         let copy = Database::open(&to, ROOMS, Options::default()).unwrap();

@@ -14,6 +14,7 @@ pub mod query;
 mod readers;
 mod writer;
 
+pub use backup::backup;
 pub use database::{Database, Options};
 pub use fault::{constraint, internal};
 pub use open::{Migration, OpenError, look};

@@ -126,40 +126,6 @@ impl StackSqlite {
         self.instance.check().await
     }
 
-    /// Reads every page of `instance.db`.
-    ///
-    /// # Errors
-    /// - [`kombify_core::Error::Internal`] with the first finding.
-    pub async fn check_instance(&self) -> Result<()> {
-        self.instance.integrity_check().await
-    }
-
-    /// Reads every page of a tenant's file; other reads of that tenant wait meanwhile.
-    ///
-    /// # Errors
-    /// - [`kombify_core::Error::NotFound`] if the tenant has no place here.
-    /// - [`kombify_core::Error::Internal`] with the first finding.
-    pub async fn check_tenant(&self, tenant: TenantId) -> Result<()> {
-        self.files.open(tenant).await?.integrity_check().await
-    }
-
-    /// Copies `instance.db` as it is now to `to`, while writes go on.
-    ///
-    /// # Errors
-    /// - those of [`Database::backup`].
-    pub async fn backup_instance(&self, to: &Path) -> Result<()> {
-        self.instance.backup(to).await
-    }
-
-    /// Copies a tenant's file as it is now to `to`, while writes go on.
-    ///
-    /// # Errors
-    /// - [`kombify_core::Error::NotFound`] if the tenant has no place here.
-    /// - those of [`Database::backup`].
-    pub async fn backup_tenant(&self, tenant: TenantId, to: &Path) -> Result<()> {
-        self.files.open(tenant).await?.backup(to).await
-    }
-
     /// Closes the tenants' files that nobody has used for long, without waiting for it. Only within a Tokio runtime.
     pub fn close_idle(&self, now: Instant) {
         self.files.close_idle(now);

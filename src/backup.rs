@@ -1,0 +1,149 @@
+//! `kombify backup`: copies the data while whoever uses it goes on. The copy is data itself: `KOMBIFY__DATA` names it, and
+//! `up` or `run` starts on it.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::Fault;
+
+/// What was copied.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// Databases: each as it was at one moment of its own.
+    pub databases: usize,
+    /// Other files: keys and secrets.
+    pub files: usize,
+}
+
+/// Copies the data in `data` to `to`, which appears when it is whole, for this user alone. A database is copied as it is
+/// at one moment and looked through; the instance before its tenants. What is erased meanwhile is not in the copy.
+///
+/// # Errors
+/// - if there is no data, if there is something at `to`, or if something cannot be read or written: nothing is left then.
+pub fn backup(data: &Path, to: &Path) -> Result<Copied, Fault> {
+    if !data.join("locks").is_dir() {
+        return Err(format!(
+            "{} is no data of kombify: name the directory with --config or KOMBIFY__DATA",
+            data.display()
+        )
+        .into());
+    }
+    if to.try_exists()? {
+        return Err(format!("{} is there already: give the backup a name of its own", to.display()).into());
+    }
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    match fs::remove_dir_all(&partial) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(failed(&partial, &cause)),
+        Ok(()) | Err(_) => {}
+    }
+    let mut copied = Copied::default();
+    let done = copy_directory(data, &partial, &mut copied)
+        .and_then(|()| fs::rename(&partial, to).map_err(|cause| failed(to, &cause)));
+    if let Err(fault) = done {
+        let _ = fs::remove_dir_all(&partial);
+        return Err(fault);
+    }
+    Ok(copied)
+}
+
+fn copy_directory(from: &Path, to: &Path, copied: &mut Copied) -> Result<(), Fault> {
+    DirBuilder::new().mode(0o700).create(to).map_err(|cause| failed(to, &cause))?;
+    let entries = fs::read_dir(from).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut entries = entries.map_err(|cause| failed(from, &cause))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(|cause| failed(&path, &cause))?;
+        if kind.is_dir() {
+            copy_directory(&path, &copy, copied)?;
+        } else if path.extension() == Some(OsStr::new("db")) {
+            match kombify_sqlite::backup(&path, &copy) {
+                Ok(()) => copied.databases += 1,
+                // Erased since the directory was read.
+                Err(_) if !path.exists() => {}
+                Err(cause) => return Err(failed(&path, &cause)),
+            }
+        } else if kind.is_file() && !is_passing(&path) {
+            match copy_file(&path, &copy) {
+                Ok(()) => copied.files += 1,
+                Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+                Err(cause) => return Err(failed(&path, &cause)),
+            }
+        }
+    }
+    // The names must outlast a power cut, too.
+    File::open(to).and_then(|directory| directory.sync_all()).map_err(|cause| failed(to, &cause))
+}
+
+/// Whether the file belongs to a process and not to the data: a database's side files, and what is being written.
+fn is_passing(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with("-wal") || name.ends_with("-shm") || name.ends_with("-journal") || name.contains(".new-")
+}
+
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let mut copy = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut File::open(from)?, &mut copy)?;
+    copy.sync_all()
+}
+
+fn failed(path: &Path, cause: &dyn std::error::Error) -> Fault {
+    let mut said = format!("{}: {cause}", path.display());
+    let mut source = cause.source();
+    while let Some(cause) = source {
+        said = format!("{said}: {cause}");
+        source = cause.source();
+    }
+    said.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn sample() -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("data");
+        for directory in ["locks", "keys", "stack/tenants"] {
+            fs::create_dir_all(data.join(directory)).unwrap();
+        }
+        fs::write(data.join("keys/stack.pkcs8"), "key").unwrap();
+        fs::write(data.join("stack/instance.db-wal"), "of a process").unwrap();
+        home
+    }
+
+    #[test]
+    fn the_copy_holds_what_is_data_and_is_its_owners_alone() {
+        let home = sample();
+        let (data, to) = (home.path().join("data"), home.path().join("copy"));
+        let copied = backup(&data, &to).unwrap();
+        assert_eq!((copied.databases, copied.files), (0, 1));
+        assert_eq!(fs::read_to_string(to.join("keys/stack.pkcs8")).unwrap(), "key");
+        assert!(!to.join("stack/instance.db-wal").exists());
+        for (name, mode) in [("", 0o700), ("keys", 0o700), ("keys/stack.pkcs8", 0o600)] {
+            assert_eq!(fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777, mode, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_over_and_nothing_half_done_is_left() {
+        let home = sample();
+        let (data, to) = (home.path().join("data"), home.path().join("copy"));
+        fs::create_dir(&to).unwrap();
+        assert!(backup(&data, &to).unwrap_err().to_string().contains("is there already"));
+        fs::remove_dir(&to).unwrap();
+        fs::write(data.join("platform.db"), "no database").unwrap();
+        let fault = backup(&data, &to).unwrap_err().to_string();
+        assert!(fault.contains("platform.db"), "{fault}");
+        assert!(!to.exists() && !home.path().join("copy.partial").exists());
+        let fault = backup(home.path(), &to).unwrap_err().to_string();
+        assert!(fault.contains("is no data of kombify"), "{fault}");
+    }
+}
