@@ -1,4 +1,4 @@
-# The commands of kombify. `make up` runs it, `make test` proves it.
+# The commands of kombify. `make up` runs it, `make test` proves it, `make proof` proves it for longer.
 
 TOOLS := target/tools
 VENV := $(TOOLS)/venv
@@ -8,7 +8,7 @@ TOOLS_INPUTS := Makefile tools/install tools/requirements.txt tools/package.json
 	$(wildcard tools/flagd-oracle/*)
 TOOLS_MARK := $(TOOLS)/.installed-$(firstword $(shell cat $(TOOLS_INPUTS) | cksum))
 
-.PHONY: up build test tools check
+.PHONY: up build test proof tools check
 
 up: build
 	target/debug/kombify up
@@ -28,6 +28,11 @@ $(TOOLS_MARK): $(TOOLS_INPUTS)
 test: tools check
 	KOMBIFY_TOOLS=$(CURDIR)/$(TOOLS) cargo test --workspace --features failpoints
 	tools/check-up
+
+# What is too long for every change; prints what it saw. The storm again: KOMBIFY_SEED=<as printed> make proof
+proof: tools
+	KOMBIFY_TOOLS=$(CURDIR)/$(TOOLS) KOMBIFY_KILLS=200 \
+	  cargo test --workspace --features failpoints --test it -- --nocapture a_stack_that_is_killed
 
 check: tools
 	cargo fmt --all --check

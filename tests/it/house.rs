@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::redirect::Policy;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::answer::{Call, Grpc};
@@ -64,7 +65,7 @@ impl Module {
 pub struct House {
     home: TempDir,
     ports: [u16; 5],
-    env: Vec<(&'static str, String)>,
+    env: Vec<(String, String)>,
     child: Option<Child>,
     /// The Stack, where it runs in a process of its own.
     stack: Option<Child>,
@@ -122,7 +123,17 @@ impl House {
 
     /// The same mesh with a variable in the environment of every start.
     pub fn with_env(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.env.push((key, value.into()));
+        self.env.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// The same mesh, where nobody calls too often.
+    pub fn without_limits(mut self) -> Self {
+        for class in ["ADMIN", "OTHER", "SIGN-IN", "STACKS"] {
+            for plan in ["FREE", "PRO", "ENTERPRISE"] {
+                self.env.push((format!("KOMBIFY__RATES__{class}__{plan}"), "1000000".to_owned()));
+            }
+        }
         self
     }
 
@@ -179,6 +190,57 @@ impl House {
         if let Some(mut stack) = self.stack.take() {
             stack.kill().unwrap();
             stack.wait().unwrap();
+        }
+    }
+
+    /// Adds an instance of that name with so many places, and starts its Stack, in its own process on its own data, with
+    /// these variables; it has places when Admin has heard of it.
+    pub async fn add_stack(&self, root: &str, name: &str, places: u32, env: &[(&str, &str)]) -> OtherStack {
+        let url = format!("http://127.0.0.1:{}", free_ports()[0]);
+        let body =
+            json!({"name": name, "maxTenants": places, "internalEndpoint": url, "publicEndpoint": url});
+        let made = self.call("POST", "/v1/admin/instances").by(root).json(&body).send().await;
+        let id = made.data()["id"].as_str().unwrap().to_owned();
+        let place = self.home.path().join(name);
+        fs::create_dir(&place).unwrap();
+        let secret = place.join("secret");
+        fs::write(&secret, made.data()["joinSecret"].as_str().unwrap()).unwrap();
+        let mut command = self.command();
+        self.configure(&mut command, env);
+        let address = url.strip_prefix("http://").unwrap();
+        command.env("KOMBIFY__LISTEN__STACK", address).env("KOMBIFY__STACK__INSTANCE", name);
+        command.env("KOMBIFY__STACK__JOIN_SECRET_FILE", &secret).env("KOMBIFY__DATA", place.join("data"));
+        command.args(["run", "--mode", "saas-shared", "--service", "stack"]).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(File::create(place.join("err")).unwrap());
+        let child = command.spawn().unwrap();
+        let other = OtherStack { id, url, place, child, http: self.http.clone() };
+        let deadline = Instant::now() + UP_WITHIN;
+        loop {
+            let listed = self.all(root, "/v1/admin/instances").await;
+            let own = listed.iter().find(|instance| instance["id"] == other.id).unwrap();
+            if own["health"] == "healthy" {
+                return other;
+            }
+            assert!(Instant::now() < deadline, "{name} is not healthy in time: {own}\n{}", other.log());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Whether the Stack's own process runs still.
+    pub fn stack_runs(&mut self) -> bool {
+        self.stack.as_mut().is_some_and(|stack| stack.try_wait().unwrap().is_none())
+    }
+
+    /// Waits until the Stack's own process has ended by itself, and gives what it ended with.
+    pub fn wait_for_the_stacks_end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DONE_WITHIN;
+        loop {
+            if let Some(status) = self.stack.as_mut().unwrap().try_wait().unwrap() {
+                self.stack = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the Stack does not end:\n{}", self.log());
+            thread::sleep(LOOK_AGAIN);
         }
     }
 
@@ -272,6 +334,28 @@ impl House {
         self.call_at(Module::Gateway, verb, path)
     }
 
+    /// Every thing of a list at the gateway, page by page.
+    pub async fn all(&self, token: &str, path: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let page =
+                self.call("GET", &format!("{path}{separator}limit=100{cursor}")).by(token).send().await;
+            all.extend_from_slice(page.list());
+            let next = page.json["meta"]["nextCursor"].as_str().unwrap();
+            if next.is_empty() {
+                return all;
+            }
+            cursor = format!("&cursor={next}");
+        }
+    }
+
+    /// Who calls the gateway whatever happens to the mesh meanwhile.
+    pub fn outside(&self) -> Outside {
+        Outside { gateway: self.url(Module::Gateway).to_owned(), http: self.http.clone() }
+    }
+
     /// A call of JSON at a module's own port.
     pub fn call_at(&self, module: Module, verb: &str, path: &str) -> Call {
         let verb = Method::from_bytes(verb.as_bytes()).unwrap();
@@ -310,13 +394,7 @@ impl House {
     }
 
     /// A call of gRPC at a module's own port by grpcurl, which learns the method by reflection.
-    pub fn rpc(
-        &self,
-        module: Module,
-        token: Option<&str>,
-        method: &str,
-        message: &serde_json::Value,
-    ) -> Grpc {
+    pub fn rpc(&self, module: Module, token: Option<&str>, method: &str, message: &Value) -> Grpc {
         let credential = token.map(|token| format!("authorization: Bearer {token}"));
         let message = message.to_string();
         let mut flags = vec!["-d", message.as_str()];
@@ -371,6 +449,56 @@ impl House {
         let status = self.child.as_mut()?.try_wait().unwrap()?;
         self.child = None;
         Some(status)
+    }
+}
+
+/// The Stack of an instance that was added to a mesh; it ends with the test.
+pub struct OtherStack {
+    /// The instance.
+    pub id: String,
+    /// Where it is.
+    pub url: String,
+    place: PathBuf,
+    child: Child,
+    http: reqwest::Client,
+}
+
+impl OtherStack {
+    /// The directory with its data.
+    pub fn data(&self) -> PathBuf {
+        self.place.join("data")
+    }
+
+    /// A call of JSON at its port.
+    pub fn call(&self, verb: &str, path: &str) -> Call {
+        let verb = Method::from_bytes(verb.as_bytes()).unwrap();
+        Call::new(self.http.request(verb, format!("{}{path}", self.url)))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.place.join("err")).unwrap()
+    }
+}
+
+impl Drop for OtherStack {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // It may have ended meanwhile.
+        let _ = self.child.wait();
+    }
+}
+
+/// Who calls the gateway whatever happens to the mesh meanwhile.
+#[derive(Clone)]
+pub struct Outside {
+    gateway: String,
+    http: reqwest::Client,
+}
+
+impl Outside {
+    /// A call of JSON at the gateway.
+    pub fn call(&self, verb: &str, path: &str) -> Call {
+        let verb = Method::from_bytes(verb.as_bytes()).unwrap();
+        Call::new(self.http.request(verb, format!("{}{path}", self.gateway)))
     }
 }
 

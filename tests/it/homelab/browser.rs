@@ -79,7 +79,7 @@ async fn a_person_signs_up_opens_the_stack_works_there_and_leaves() {
     is_clean(&mut browser);
 
     // Straight from the one page to the other: nothing is asked between them.
-    browser.press("Open home");
+    browser.follow("Open home");
     browser.wait_for_url(&stack);
     assert_eq!(browser.url(), stack, "nothing of the launch stays in the address");
     assert_eq!(browser.count("input[type=password]"), 0);
@@ -147,7 +147,7 @@ async fn a_stranger_sees_nothing_of_a_tenant_and_a_link_to_it_signs_its_people_i
     browser.fill("Name", "Home of Dora");
     browser.press("Create tenant");
     browser.wait_for("#tenants");
-    browser.press("Open home");
+    browser.follow("Open home");
     browser.wait_for_url(&stack);
     is_clean(&mut browser);
 

@@ -1,11 +1,12 @@
 //! The life of a tenant: created on an instance that takes it, suspended, resumed, deleted, undeleted, erased on both sides.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{HANDED_WITHIN, instance, stack, tenant, until};
+use super::{HANDED_WITHIN, files, instance, stack, tenant, until};
 use crate::browser::{Account, sign_up};
 use crate::house::{House, Module};
 
@@ -80,7 +81,7 @@ async fn a_deleted_tenant_can_be_undeleted_and_later_is_erased_on_both_sides() {
     let status = house.terminate();
     assert!(status.success());
     house.start_with(&[("KOMBIFY__ADMIN__GRACE_SECONDS", "1")]);
-    let places = |instance: &serde_json::Value| instance["tenantCount"].as_i64().unwrap();
+    let places = |instance: &Value| instance["tenantCount"].as_i64().unwrap();
     assert_eq!(places(&instance(&house, &root).await), 1);
     let path = format!("/v1/admin/tenants/{id}:delete");
     house.call("POST", &path).by(&root).json(&json!({"reason": "asked for"})).send().await.data();
@@ -127,17 +128,15 @@ async fn what_the_instance_refuses_was_never_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_race_for_the_last_places_of_an_instance_that_refuses_some() {
-    const RACERS: usize = 40;
+async fn two_hundred_race_for_the_last_places_of_two_instances_of_which_one_refuses() {
+    const RACERS: usize = 200;
     const TAKEN: usize = 12;
-    let mut house = House::fresh()
-        .with_env("KOMBIFY__STACK__MAX_TENANTS", TAKEN.to_string())
-        .with_env("KOMBIFY__RATES__SIGN-IN__BY_ADDRESS", "true")
-        .with_env("KOMBIFY__RATES__SIGN-IN__FREE", "100000")
-        .with_env("KOMBIFY__RATES__SIGN-IN__PRO", "100000")
-        .with_env("KOMBIFY__RATES__SIGN-IN__ENTERPRISE", "100000");
+    const PLACES: usize = 5;
+    let mut house =
+        House::fresh().without_limits().with_env("KOMBIFY__STACK__MAX_TENANTS", TAKEN.to_string());
     house.start();
     let root = house.token("root");
+    let other = house.add_stack(&root, "other", 5, &[("KOMBIFY__STACK__MAX_TENANTS", "1000")]).await;
     let mut owners = Vec::new();
     for racer in 0..RACERS {
         let account = Account::of(&format!("racer{racer}"));
@@ -149,18 +148,29 @@ async fn many_race_for_the_last_places_of_an_instance_that_refuses_some() {
         let call = house.call("POST", "/v1/tenants").by(owner).json(&body);
         racers.spawn(async move { call.send().await });
     }
-    let answers = racers.join_all().await;
-    let good = answers.iter().filter(|answer| answer.status == 200).count();
-    for answer in answers.iter().filter(|answer| answer.status != 200) {
+    let (good, bad): (Vec<_>, Vec<_>) =
+        racers.join_all().await.into_iter().partition(|answer| answer.status == 200);
+    for answer in &bad {
         answer.refused(503, "SERVICE_UNAVAILABLE");
     }
-    assert_eq!(good, TAKEN);
-    assert_eq!(instance(&house, &root).await["tenantCount"], TAKEN);
-    let listed = house.call("GET", "/v1/admin/tenants?limit=100").by(&root).send().await;
-    assert_eq!(listed.list().len(), TAKEN);
-    assert!(listed.list().iter().all(|tenant| tenant["status"] == "active"), "{}", listed.text);
-    for tenant in listed.list() {
-        let file = house.data().join(format!("stack/tenants/{}.db", tenant["id"].as_str().unwrap()));
-        assert!(file.exists());
+    assert_eq!(good.len(), TAKEN + PLACES);
+    let listed = house.all(&root, "/v1/admin/tenants").await;
+    assert!(listed.iter().all(|tenant| tenant["status"] == "active"), "{listed:?}");
+    let ids = |tenants: &[Value]| -> BTreeSet<String> {
+        tenants.iter().map(|tenant| tenant["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let told: Vec<Value> = good.iter().map(|answer| answer.data().clone()).collect();
+    assert_eq!(ids(&listed), ids(&told), "who was told of a tenant has it, and there is no other");
+    for (instance, data, count) in [
+        (instance(&house, &root).await["id"].as_str().unwrap(), house.data().join("stack"), TAKEN),
+        (&*other.id, other.data().join("stack"), PLACES),
+    ] {
+        let here: Vec<_> = listed.iter().filter(|tenant| tenant["instanceId"] == instance).cloned().collect();
+        assert_eq!(here.len(), count, "{instance}");
+        assert_eq!(files(&data), ids(&here), "no orphan on either side");
     }
+    let counts = house.all(&root, "/v1/admin/instances").await;
+    let counts: BTreeSet<_> =
+        counts.iter().map(|instance| instance["tenantCount"].as_u64().unwrap()).collect();
+    assert_eq!(counts, BTreeSet::from([PLACES as u64, TAKEN as u64]));
 }

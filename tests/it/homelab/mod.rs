@@ -3,15 +3,23 @@
 
 mod alone;
 mod away;
+mod backup;
 mod browser;
 mod flags;
 mod health;
+mod kills;
 mod life;
 mod lock;
 mod members;
 mod provider;
+mod sso;
+mod strangers;
 mod work;
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -45,6 +53,13 @@ async fn instance(house: &House, root: &str) -> Value {
 async fn status_of_stack(house: &House, root: &str) -> Value {
     let listed = house.call("GET", "/v1/admin/status").by(root).send().await;
     listed.list().iter().find(|module| module["instanceName"] == "local").unwrap().clone()
+}
+
+/// The tenants that have a file in that data of a Stack.
+fn files(stack: &Path) -> BTreeSet<String> {
+    let paths = fs::read_dir(stack.join("tenants")).unwrap().map(|entry| entry.unwrap().path());
+    let databases = paths.filter(|path| path.extension() == Some(OsStr::new("db")));
+    databases.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
 /// Looks again and again until `look` says that it is so.

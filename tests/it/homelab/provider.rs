@@ -107,7 +107,7 @@ fn settle(browser: &mut Browser, mesh: &Mesh, issuer: &str, name: &str) {
     browser.fill("Name", name);
     browser.press("Create tenant");
     browser.wait_for("#tenants");
-    browser.press(&format!("Open {}", name.to_lowercase()));
+    browser.follow(&format!("Open {}", name.to_lowercase()));
     browser.wait_for_url(&stack);
     assert_eq!(browser.text("header .who"), name);
     assert_eq!(browser.problems(), [""; 0]);
