@@ -33,6 +33,7 @@ test: tools check
 proof: tools
 	KOMBIFY_TOOLS=$(CURDIR)/$(TOOLS) KOMBIFY_KILLS=200 \
 	  cargo test --workspace --features failpoints --test it -- --nocapture a_stack_that_is_killed
+	KOMBIFY_TENANTS=10000 cargo bench --workspace --bench tenants
 
 check: tools
 	cargo fmt --all --check

@@ -6,9 +6,11 @@
 pub mod cookies;
 pub mod sealed;
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use kombify_core::{Error, Result};
+use kombify_core::{Code, Error, Result};
 use maud::{DOCTYPE, Markup, html};
 
 const STYLE: &str = include_str!("style.css");
@@ -77,6 +79,18 @@ pub fn fault_page(fault: &Error) -> Response {
 pub fn alert(fault: &Error) -> Markup {
     html! {
         p role="alert" data-code=(fault.code().as_str()) { (fault) }
+    }
+}
+
+/// What is wrong with a field, beside it. Where the text has another form than it must, the page says so in the words of
+/// `rule`, and not by a pattern.
+pub fn beside(field: &str, wrong: &BTreeMap<String, String>, rule: &str) -> Markup {
+    html! {
+        @if let Some(message) = wrong.get(field) {
+            p id=(format!("{field}-says")) role="alert" data-code=(Code::ValidationFailed.as_str()) {
+                @if message.starts_with("must match ") { "must be " (rule) } @else { (message) }
+            }
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Cloud's pages, plain and made here: who you are, your tenants, the way in and out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
@@ -16,7 +15,7 @@ use kombify_contracts::kombify::tenancy::v1::{
 use kombify_core::{Code, Error, Result};
 use kombify_mesh::context::Context;
 use kombify_mesh::status::to_fault;
-use kombify_pages::{alert, fault_page, layout, page, same_origin};
+use kombify_pages::{alert, beside, fault_page, layout, page, same_origin};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -243,6 +242,10 @@ async fn sign_out(State(portal): State<Arc<Portal>>, headers: HeaderMap) -> Resu
 /// The fields of the form for a new tenant.
 const FIELDS: [&str; 2] = ["slug", "name"];
 
+/// What they must be, in words.
+const SLUG_RULE: &str = "3 to 40 small letters, digits and hyphens; a letter first, no hyphen last";
+const NAME_RULE: &str = "1 to 100 characters, not all of them blanks";
+
 /// What the form for a new tenant says.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
@@ -445,26 +448,17 @@ fn home_page(session: &Session, tenants: &[Tenant], typed: &NewTenant, fault: Op
             label for="slug" { "Slug" }
             input id="slug" name="slug" value=(typed.slug) required minlength="3" maxlength="40" autocomplete="off"
                 aria-invalid=[wrong.contains_key("slug").then_some("true")];
-            (beside("slug", &wrong))
-            p.note { "3 to 40 small letters, digits and hyphens; a letter first, no hyphen last." }
+            (beside("slug", &wrong, SLUG_RULE))
+            p.note { (SLUG_RULE) "." }
             label for="name" { "Name" }
             input id="name" name="name" value=(typed.name) required maxlength="100" autocomplete="off"
                 aria-invalid=[wrong.contains_key("name").then_some("true")];
-            (beside("name", &wrong))
+            (beside("name", &wrong, NAME_RULE))
             button type="submit" { "Create tenant" }
         }
         (kombify_pages::sign_out())
     };
     layout("Your homelabs", Some(session.shown_name()), &body)
-}
-
-/// What is wrong with a field, beside it.
-fn beside(field: &str, wrong: &BTreeMap<String, String>) -> Markup {
-    html! {
-        @if let Some(message) = wrong.get(field) {
-            p id=(format!("{field}-says")) role="alert" data-code=(Code::ValidationFailed.as_str()) { (message) }
-        }
-    }
 }
 
 fn row(tenant: &Tenant) -> Markup {

@@ -17,7 +17,7 @@ use kombify_contracts::kombify::stack::v1::{
     ListStacksRequest, Member, SignOutRequest, Stack,
 };
 use kombify_core::{Code, Error, Result};
-use kombify_pages::page;
+use kombify_pages::{alert, beside, page};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -35,6 +35,12 @@ pub(super) struct NewStack {
     name: String,
     spec_yaml: String,
 }
+
+/// The fields that are refused beside them.
+const FIELDS: [&str; 2] = ["name", "specYaml"];
+
+/// What a name must be, in words.
+const NAME_RULE: &str = "1 to 63 small letters, digits and hyphens; a letter first, no hyphen last";
 
 /// Which stack is to go.
 #[derive(Default, Deserialize)]
@@ -242,17 +248,22 @@ fn stacks(stacks: &[Stack], writes: bool) -> Markup {
 }
 
 fn new_stack(typed: &NewStack, fault: Option<&Error>) -> Markup {
+    let wrong = fault.map(|fault| fault.details().fields).unwrap_or_default();
     html! {
         form method="post" action="/stacks" {
             h3 { "Create a stack" }
-            @if let Some(fault) = fault {
-                p role="alert" data-code=(fault.code().as_str()) { (fault) }
+            @if let Some(fault) = fault && !FIELDS.iter().any(|field| wrong.contains_key(*field)) {
+                (alert(fault))
             }
             label for="name" { "Name" }
-            input id="name" name="name" value=(typed.name) required maxlength="63" autocomplete="off";
-            p.note { "1 to 63 small letters, digits and hyphens; a letter first, no hyphen last." }
+            input id="name" name="name" value=(typed.name) required maxlength="63" autocomplete="off"
+                aria-invalid=[wrong.contains_key("name").then_some("true")];
+            (beside("name", &wrong, NAME_RULE))
+            p.note { (NAME_RULE) "." }
             label for="spec" { "Spec (YAML)" }
-            textarea id="spec" name="spec_yaml" rows="6" { (typed.spec_yaml) }
+            textarea id="spec" name="spec_yaml" rows="6"
+                aria-invalid=[wrong.contains_key("specYaml").then_some("true")] { (typed.spec_yaml) }
+            (beside("specYaml", &wrong, "text of at most 64 KiB"))
             button type="submit" { "Create stack" }
         }
     }
