@@ -85,6 +85,8 @@ pub fn start(
     let (sweeping, interval) =
         (platform.clone(), Duration::from_secs(base.config.admin.sweep_seconds.max(1)));
     process.spawn(Stage::Rest, |cancel| kombify_admin::sweep(sweeping, interval, cancel));
+    let listening = platform.clone();
+    process.spawn(Stage::Rest, |cancel| kombify_admin::note_silences(listening, cancel));
     report_itself(base, data, own, (health.clone(), store), process);
     let verifier = base.verifier("admin", issuer_keys, Arc::clone(&platform.mesh_keys));
     let directory = Arc::new(PlatformDirectory::new(platform.clone()));

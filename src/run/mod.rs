@@ -170,6 +170,9 @@ pub async fn run(config: Config, modules: &[Which]) -> Result<(), Fault> {
     welcome::ready(&base.endpoints, &modules).await?;
     let passwords: Passwords = founded.into_iter().collect();
     welcome::print(&base.endpoints, data.dir(), &modules, &passwords)?;
+    if base.config.mode.has_local_accounts() {
+        stack::first_password_shown(&data)?;
+    }
     ending.wait().await;
     process.end().await
 }

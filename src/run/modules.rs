@@ -43,7 +43,7 @@ pub async fn keep_up(metrics: PrometheusHandle, cancel: CancellationToken) {
     }
 }
 
-/// What was founded by a module that stands alone: a login and its password, to be shown once.
+/// What was founded by a module that stands alone, and not shown for sure yet: a login and its password.
 pub type FirstAccount = Option<(String, String)>;
 
 /// Starts the modules of this process.
@@ -98,8 +98,9 @@ pub fn assemble(
 ) -> Result<App, Fault> {
     let (routes, reporter) = module.routes(services, routes)?;
     follow_health(module, reporter, services.iter().map(ToString::to_string).collect(), process);
+    let limiter = Arc::clone(&guard.limiter);
     let rooms = module.rooms(guard, services, routes);
-    let pages = pages(rooms.clone());
+    let pages = pages(rooms.clone()).map(|pages| pages.counted(limiter));
     let calls = base.transcode(services)?.layer(rooms);
     Ok(module.app(pages, calls))
 }

@@ -1,6 +1,6 @@
 //! The users, organisations and the instance that a new mesh begins with.
 
-use kombify_core::instance::{InstanceMode, InstanceStore, NewInstance};
+use kombify_core::instance::{Endpoints, InstanceMode, InstanceStore, NewInstance};
 use kombify_core::organisation::OrganisationStore;
 use kombify_core::user::{ProviderProfile, Sighting, UserStore};
 use kombify_core::{Change, Clock as _, Ids as _, OrgId, Plan, PlanGrant, Sub};
@@ -68,7 +68,8 @@ const PEOPLE: [Person; 4] = [
     },
 ];
 
-/// Seeds a new mesh; a mesh that was seeded stays as its people made it. Gives the passwords that nobody saw yet.
+/// Seeds a new mesh; a mesh that was seeded stays as its people made it, but for where its own instance is: that is as the
+/// configuration says. Gives the passwords that nobody saw yet.
 ///
 /// Every step can be done again, and the mark comes last, after the passwords were printed: whatever ends the process in
 /// between, the next `up` goes on.
@@ -78,6 +79,7 @@ const PEOPLE: [Person; 4] = [
 pub async fn seed(base: &Base, data: &Data, stores: &Stores) -> Result<Passwords, Fault> {
     let Some(platform) = &stores.platform else { return Ok(Passwords::new()) };
     if data.file(MARK).exists() {
+        place_instance(base, platform).await?;
         return Ok(Passwords::new());
     }
     // People are seeded where their identity provider is: another one has its own.
@@ -141,6 +143,22 @@ async fn seed_person(
         let change = change("organisation.plan.granted");
         OrganisationStore::grant(platform, &change, &owner, grant, "seeded by up").await?;
     }
+    Ok(())
+}
+
+/// The instance that this mesh was seeded with may have another port than before.
+async fn place_instance(base: &Base, platform: &PlatformSqlite) -> Result<(), Fault> {
+    let Some(instance) = InstanceStore::find_by_name(platform, &base.config.stack.instance).await? else {
+        return Ok(());
+    };
+    let endpoint = &base.endpoints.stack;
+    if [&instance.internal_endpoint, &instance.public_endpoint] == [endpoint, endpoint] {
+        return Ok(());
+    }
+    let now = base.clock.now();
+    let change = Change::system("up", "instance.updated", base.ids.request(now), now);
+    let endpoints = Endpoints { internal: Some(endpoint.clone()), public: Some(endpoint.clone()) };
+    InstanceStore::set_endpoints(platform, &change, instance.id, None, endpoints).await?;
     Ok(())
 }
 

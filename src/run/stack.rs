@@ -1,5 +1,7 @@
 //! The Stack.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,7 +109,11 @@ pub async fn start(
     Ok(())
 }
 
-/// Starts it alone: it founds its one tenant, and gives the password of its first account where that is new.
+/// The password of the first account, from before there is the account until after it was printed; its owner's alone.
+const FIRST_PASSWORD: &str = "stack/first-password";
+
+/// Starts it alone: it founds its one tenant, and gives the password of its first account, at every start again until
+/// [`first_password_shown`].
 ///
 /// # Errors
 /// - if it cannot be put together.
@@ -136,12 +142,43 @@ pub async fn start_alone(
         entrance: Entrance::Alone,
         max_tenants: 1,
     };
-    let founded = kombify_stack::found(&host).await?;
+    let file = data.file(FIRST_PASSWORD);
+    let note = |password: &SecretString| note_first_password(&file, password);
+    let founded = kombify_stack::found(&host, unshown_first_password(&file)?, note).await?;
     let nobody = || Arc::new(KeySet::new(NoKeys, base.intervals()));
     let verifier = base.verifier("stack", nobody(), nobody());
     let app = put_together(base, &module, host, verifier, process)?;
     serve(module, Stage::Stack, listener, app, process);
     Ok(founded.map(|founded| (founded.login, founded.password.expose_secret().to_owned())))
+}
+
+/// Forgets the password of the first account: somebody saw it, or it is another one by now.
+///
+/// # Errors
+/// - if its file cannot be removed.
+pub fn first_password_shown(data: &Data) -> Result<(), Fault> {
+    let file = data.file(FIRST_PASSWORD);
+    match std::fs::remove_file(&file) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => {
+            Err(format!("{} cannot be removed: {cause}", file.display()).into())
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn unshown_first_password(file: &Path) -> Result<Option<SecretString>, Fault> {
+    match std::fs::read_to_string(file) {
+        Ok(password) => Ok(Some(password.into())),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(format!("{} cannot be read: {cause}", file.display()).into()),
+    }
+}
+
+fn note_first_password(file: &Path, password: &SecretString) -> Result<(), Fault> {
+    let written = kombify_mesh::config::write_secret(file, password.expose_secret().as_bytes());
+    // The name must outlast a power cut, too: the account does.
+    let lasting = written.and_then(|()| std::fs::File::open(file.parent().unwrap_or(file))?.sync_all());
+    lasting.map_err(|cause| format!("{} cannot be written: {cause}", file.display()).into())
 }
 
 /// The key with which the Stack signs.

@@ -20,7 +20,7 @@ use kombify_core::host::HostStore;
 use kombify_core::instance::{InstanceMode, InstanceStore, NewInstance};
 use kombify_core::member::{AcceptBy, INVITATION_LIFETIME, Joining, MemberStore, NewInvitation};
 use kombify_core::mesh_key::{MeshKey, MeshKeyStore};
-use kombify_core::placed::{Basis, Founder, PlacedStatus, PlacedTenant, TenantPush};
+use kombify_core::placed::{Basis, Founder, PlacedStatus, PlacedTenant, RevocationPush, TenantPush};
 use kombify_core::stack::{NewStack, StackStore};
 use kombify_core::tenant::{NewTenant, TenantStore};
 use kombify_core::user::{Sighting, UserStore};
@@ -164,6 +164,9 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         "/kombify.tenancy.v1.InstanceService/RegisterInstance" => json!({
             "name": "second", "internalEndpoint": "http://localhost:1", "publicEndpoint": "http://localhost:1",
         }),
+        "/kombify.tenancy.v1.InstanceService/UpdateInstance" => {
+            json!({"id": instance, "update": {"publicEndpoint": "http://localhost:2"}})
+        }
         "/kombify.tenancy.v1.InstanceService/GetInstance"
         | "/kombify.tenancy.v1.InstanceService/DrainInstance"
         | "/kombify.tenancy.v1.InstanceService/ActivateInstance"
@@ -396,6 +399,9 @@ async fn seed_stack(
         ],
     };
     HostStore::apply_tenants(keep, &change("tenants.applied"), &push, 50).await.unwrap();
+    let nobody =
+        RevocationPush { version: 1, basis: Basis::Snapshot { page: 1, last: true }, items: Vec::new() };
+    HostStore::apply_revocations(keep, &change("revocations.applied"), &nobody).await.unwrap();
     let scope = TenantScope::system(tenants[0], "seeds the matrix");
     let invite = async |email: &str, role| {
         let invitation = NewInvitation {
@@ -425,7 +431,15 @@ async fn seed_stack(
         kit: None,
         spec_yaml: String::new(),
     };
-    StackStore::create(keep, scope, &change("stack.created"), &stack, 3).await.unwrap();
+    StackStore::create(
+        keep,
+        scope,
+        &change("stack.created"),
+        &stack,
+        kombify_core::Plan::Pro.limits().into(),
+    )
+    .await
+    .unwrap();
     (invitation, stack.id)
 }
 

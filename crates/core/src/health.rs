@@ -21,7 +21,7 @@ const BELIEVED_AFTER: u32 = 2;
 pub const HISTORY_HOURS: i64 = 90 * 24;
 
 /// What a module says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reported {
     /// All is well.
     Healthy,
@@ -165,6 +165,20 @@ pub struct Components {
     pub agents: ComponentState,
 }
 
+impl Components {
+    /// The best that a module with these components can be: without its database or its calls it does not serve.
+    pub fn best(self) -> Reported {
+        let Self { database, api, agents } = self;
+        if [database, api].iter().any(|own| *own != ComponentState::Ok) {
+            Reported::Unhealthy
+        } else if agents == ComponentState::Ok {
+            Reported::Healthy
+        } else {
+            Reported::Degraded
+        }
+    }
+}
+
 /// What a module measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
@@ -210,17 +224,30 @@ pub struct Tracked {
     pub state_time: Timestamp,
     /// How many reports in a row said what the last one says: healthy, or not.
     pub streak: u32,
+    /// The boot before that of the last report; empty if there was none.
+    pub earlier_boot_id: String,
 }
 
 impl Tracked {
-    /// What is kept after `report`, which came at `now`; `None` if it is not newer than the last of its boot: it is a
-    /// repeat, or was overtaken.
+    /// What is kept after `report`, which came at `now`; `None` if it is not newer than the last of its boot, or is of the
+    /// boot before: it is a repeat, or was overtaken.
     pub fn take(before: Option<&Self>, report: HealthReport, now: Timestamp) -> Option<Self> {
         let Some(before) = before.filter(|before| before.report.boot_id == report.boot_id) else {
             let state =
                 if report.status == Reported::Healthy { HealthState::Healthy } else { HealthState::Warming };
+            if before.is_some_and(|before| before.earlier_boot_id == report.boot_id) {
+                return None;
+            }
             let since = before.filter(|before| before.state == state).map_or(now, |before| before.state_time);
-            return Some(Self { report, report_time: now, state, state_time: since, streak: 1 });
+            let earlier_boot_id = before.map(|before| before.report.boot_id.clone()).unwrap_or_default();
+            return Some(Self {
+                report,
+                report_time: now,
+                state,
+                state_time: since,
+                streak: 1,
+                earlier_boot_id,
+            });
         };
         if report.sequence <= before.report.sequence {
             return None;
@@ -243,7 +270,8 @@ impl Tracked {
         };
         let (state, state_time) =
             if believed && said != before.state { (said, now) } else { (before.state, before.state_time) };
-        Some(Self { report, report_time: now, state, state_time, streak })
+        let earlier_boot_id = before.earlier_boot_id.clone();
+        Some(Self { report, report_time: now, state, state_time, streak, earlier_boot_id })
     }
 
     /// How the module is at `now`, and since when.
@@ -271,7 +299,7 @@ pub struct HealthEvent {
     pub state: HealthState,
     /// When it began.
     pub create_time: Timestamp,
-    /// What was measured then.
+    /// What the last report had measured by then.
     pub metrics: Metrics,
 }
 
@@ -282,8 +310,8 @@ pub struct Reporter {
     pub service: ServiceIdentity,
     /// The name of the instance where it is a Stack's.
     pub instance_name: Option<String>,
-    /// Whether somebody works on it.
-    pub maintenance: bool,
+    /// Since when somebody works on it, if somebody does.
+    pub maintenance: Option<Timestamp>,
     /// What is kept of its reports; `None` for an instance that never reported.
     pub tracked: Option<Tracked>,
 }
@@ -295,10 +323,13 @@ pub trait HealthStore: Send + Sync + 'static {
     /// report too; the oldest go.
     async fn report(&self, service: &ServiceIdentity, report: &HealthReport, now: Timestamp) -> Result<()>;
 
+    /// Keeps the silences that became too long by `now` in the history.
+    async fn note_silences(&self, now: Timestamp) -> Result<()>;
+
     /// Every module that ever reported and every instance that is not removed, at most 1000, ordered by name.
     async fn reporters(&self) -> Result<Vec<Reporter>>;
 
-    /// A part of the states of an instance, newest first. A silence is one of them once a report has ended it.
+    /// A part of the states of an instance, newest first; maintenance is one of them.
     ///
     /// # Errors
     /// - [`Error::NotFound`] if there is none of that id.
@@ -366,6 +397,9 @@ mod tests {
         assert_eq!((second.state, second.state_time), (HealthState::Warming, at(2)));
         let third = Tracked::take(Some(&second), report("b", 2, Reported::Healthy), at(3)).unwrap();
         assert_eq!(third.state, HealthState::Healthy);
+        assert!(Tracked::take(Some(&third), report("a", 6, Reported::Unhealthy), at(4)).is_none());
+        let fourth = Tracked::take(Some(&third), report("c", 1, Reported::Healthy), at(5)).unwrap();
+        assert!(Tracked::take(Some(&fourth), report("b", 3, Reported::Unhealthy), at(6)).is_none());
     }
 
     #[test]

@@ -151,6 +151,15 @@ pub struct Claim {
     pub replaces: Option<String>,
 }
 
+/// Where an instance is; `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Where modules reach it.
+    pub internal: Option<String>,
+    /// Where browsers reach it.
+    pub public: Option<String>,
+}
+
 /// Where instances are kept. Each method happens wholly or not at all.
 #[async_trait]
 pub trait InstanceStore: Send + Sync + 'static {
@@ -179,6 +188,20 @@ pub trait InstanceStore: Send + Sync + 'static {
         id: InstanceId,
         etag: Option<Etag>,
         status: InstanceStatus,
+    ) -> Result<Instance>;
+
+    /// Says where it is from now on; `None` stays. What is so already stays as it is, etag too; the audit has a row all the
+    /// same.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] if there is none of that id.
+    /// - [`Error::PreconditionFailed`] if `etag` is not the present one.
+    async fn set_endpoints(
+        &self,
+        change: &Change,
+        id: InstanceId,
+        etag: Option<Etag>,
+        endpoints: Endpoints,
     ) -> Result<Instance>;
 
     /// Says whether somebody works on it. What is so already stays as it is; the audit has a row all the same.

@@ -5,7 +5,7 @@
 //! numbers of rows: a module that has acknowledged a version knows everything up to it.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::placed::{Held, PlacedFlags, RevocationPush, TenantPush};
 use crate::{Change, Error, Result, ServiceIdentity, TenantId};
@@ -79,11 +79,16 @@ pub struct SyncStream {
 }
 
 impl SyncStream {
-    /// Whether there is something to push at `now`.
+    /// Whether there is something to push at `now`. A time that no wait could have led to is one of a clock that was set
+    /// back since.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        (self.pending > 0 || self.snapshot_due) && self.next_attempt_time <= now
+        let wait = self.next_attempt_time.duration_since(now);
+        (self.pending > 0 || self.snapshot_due) && (wait <= SignedDuration::ZERO || wait > LONGEST_WAIT)
     }
 }
+
+/// How long a module waits for the next try at most.
+pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(1);
 
 /// How many tenants or revocations one push brings at most.
 pub const BATCH: usize = 100;
@@ -139,4 +144,33 @@ pub trait SyncStore: Send + Sync + 'static {
         error: &str,
         next_attempt_time: Timestamp,
     ) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nothing_up() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut stream = SyncStream {
+            target: ServiceIdentity { module: "cloud".into(), instance: "local".into() },
+            kind: SyncKind::Revocations,
+            endpoint: String::new(),
+            acknowledged_version: 0,
+            pending: 1,
+            pending_time: None,
+            snapshot_due: false,
+            attempts: 0,
+            next_attempt_time: now,
+            acknowledge_time: None,
+            last_error: String::new(),
+        };
+        for (seconds, due) in [(-3600, true), (0, true), (1, false), (60, false), (61, true), (3600, true)] {
+            stream.next_attempt_time = now + SignedDuration::from_secs(seconds);
+            assert_eq!(stream.is_due(now), due, "{seconds}");
+        }
+        stream.pending = 0;
+        assert!(!stream.is_due(now));
+    }
 }

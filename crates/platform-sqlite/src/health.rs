@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use kombify_core::health::{
     Components, HISTORY_HOURS, HealthEvent, HealthReport, HealthState, HealthStore, Metrics, Reporter,
-    Tracked,
+    Tracked, UNREACHABLE_AFTER, state_at,
 };
 use kombify_core::page::Position;
 use kombify_core::{Error, InstanceId, Listed, Page, Result, ServiceIdentity};
@@ -13,7 +13,7 @@ use kombify_sqlite::query::Start;
 use kombify_sqlite::{column, query};
 use rusqlite::{Connection, Row, Transaction, named_params};
 
-use crate::PlatformSqlite;
+use crate::{PlatformSqlite, null};
 
 /// How many events that are past their time a report takes away, so that the table stays small and no write is long.
 const SWEPT: u32 = 100;
@@ -25,7 +25,8 @@ const REPORTERS: u32 = 1000;
 macro_rules! columns {
     () => {
         "boot_id, sequence, reported, database, api, agents, cpu_percent, memory_percent, storage_percent,
-         reported_tenants, reported_agents, software_version, report_time, state, state_time, streak"
+         reported_tenants, reported_agents, software_version, report_time, state, state_time, streak,
+         earlier_boot_id"
     };
 }
 pub(crate) use columns;
@@ -35,6 +36,10 @@ impl HealthStore for PlatformSqlite {
     async fn report(&self, service: &ServiceIdentity, report: &HealthReport, now: Timestamp) -> Result<()> {
         let (service, report) = (service.clone(), report.clone());
         self.db.write("health.reported", move |transaction| take(transaction, &service, report, now)).await
+    }
+
+    async fn note_silences(&self, now: Timestamp) -> Result<()> {
+        self.db.write("health.silences", move |transaction| note_silences(transaction, now)).await
     }
 
     async fn reporters(&self) -> Result<Vec<Reporter>> {
@@ -53,16 +58,15 @@ fn take(
     report: HealthReport,
     now: Timestamp,
 ) -> Result<()> {
-    let before = find(transaction, service)?;
+    let (before, noted) = find(transaction, service)?;
     let Some(tracked) = Tracked::take(before.as_ref(), report, now) else { return Ok(()) };
     put(transaction, service, &tracked)?;
     let silent_since = before
         .as_ref()
         .map(|before| before.state_at(now))
         .and_then(|(state, since)| (state == HealthState::Unreachable).then_some(since));
-    if let Some(since) = silent_since {
-        // Nothing was measured in a silence.
-        note(transaction, service, HealthState::Unreachable, &Metrics::default(), since)?;
+    if let Some((since, before)) = silent_since.zip(before.as_ref()).filter(|_| !noted) {
+        note(transaction, service, HealthState::Unreachable, &before.report.metrics, since)?;
     }
     if silent_since.is_some() || before.is_none_or(|before| before.state != tracked.state) {
         note(transaction, service, tracked.state, &tracked.report.metrics, now)?;
@@ -70,24 +74,75 @@ fn take(
     sweep(transaction, now)
 }
 
-fn find(connection: &Connection, service: &ServiceIdentity) -> Result<Option<Tracked>> {
+/// What is kept of the module's reports, and whether its silence is in the history.
+fn find(connection: &Connection, service: &ServiceIdentity) -> Result<(Option<Tracked>, bool)> {
     let found = query::row(
         connection,
         concat!(
             "SELECT ",
             columns!(),
-            "
+            ", silence_noted
                FROM health
               WHERE module = :module AND instance = :instance"
         ),
         named_params! { ":module": service.module, ":instance": service.instance },
-        tracked,
+        |row| Ok((tracked(row)?, row.get("silence_noted")?)),
     )?;
-    Ok(found.flatten())
+    Ok(found.unwrap_or_default())
+}
+
+/// Keeps the silences that became too long; a report that comes ends them.
+fn note_silences(transaction: &Transaction<'_>, now: Timestamp) -> Result<()> {
+    let silent = query::rows(
+        transaction,
+        concat!(
+            "SELECT module, instance, ",
+            columns!(),
+            "
+               FROM health
+              WHERE silence_noted = 0 AND report_time <= :silent
+              ORDER BY report_time
+              LIMIT :limit"
+        ),
+        named_params! {
+            ":silent": now.saturating_sub(UNREACHABLE_AFTER).map_err(Error::internal)?.as_microsecond(),
+            ":limit": SWEPT,
+        },
+        |row| {
+            let service = ServiceIdentity { module: row.get("module")?, instance: row.get("instance")? };
+            Ok((service, tracked(row)?))
+        },
+    )?;
+    for (service, tracked) in silent {
+        let Some(tracked) = tracked else { continue };
+        let (_, since) = tracked.state_at(now);
+        note(transaction, &service, HealthState::Unreachable, &tracked.report.metrics, since)?;
+        query::execute(
+            transaction,
+            "UPDATE health
+                SET silence_noted = 1
+              WHERE module = :module AND instance = :instance",
+            named_params! { ":module": service.module, ":instance": service.instance },
+        )?;
+    }
+    Ok(())
+}
+
+/// Keeps that somebody begins to work on an instance, or that nobody does any more and how it is then.
+pub(crate) fn note_maintenance(
+    write: &Write<'_>,
+    service: &ServiceIdentity,
+    tracked: Option<&Tracked>,
+    maintenance: bool,
+) -> Result<()> {
+    let now = write.change.time;
+    let state = state_at(tracked, maintenance, now);
+    let metrics = tracked.map(|tracked| tracked.report.metrics).unwrap_or_default();
+    note(write.transaction, service, state, &metrics, now)
 }
 
 fn put(transaction: &Transaction<'_>, service: &ServiceIdentity, tracked: &Tracked) -> Result<()> {
-    let Tracked { report, report_time, state, state_time, streak } = tracked;
+    let Tracked { report, report_time, state, state_time, streak, earlier_boot_id } = tracked;
     let HealthReport { boot_id, sequence, status, components, metrics, software_version } = report;
     let Components { database, api, agents } = components;
     let Metrics { cpu_percent, memory_percent, storage_percent, tenant_count, agent_count } = metrics;
@@ -99,7 +154,7 @@ fn put(transaction: &Transaction<'_>, service: &ServiceIdentity, tracked: &Track
             ")
              VALUES (:module, :instance, :boot_id, :sequence, :reported, :database, :api, :agents, :cpu_percent,
                      :memory_percent, :storage_percent, :reported_tenants, :reported_agents, :software_version,
-                     :report_time, :state, :state_time, :streak)"
+                     :report_time, :state, :state_time, :streak, :earlier_boot_id)"
         ),
         named_params! {
             ":module": service.module,
@@ -120,6 +175,7 @@ fn put(transaction: &Transaction<'_>, service: &ServiceIdentity, tracked: &Track
             ":state": state.as_str(),
             ":state_time": state_time.as_microsecond(),
             ":streak": streak,
+            ":earlier_boot_id": earlier_boot_id,
         },
     )
     .map(drop)
@@ -175,7 +231,12 @@ fn reporters(connection: &Connection) -> Result<Vec<Reporter>> {
         connection,
         concat!(
             "SELECT COALESCE(module, 'stack') AS module, COALESCE(instance, instance_id) AS instance, name,
-                    COALESCE(maintenance, 0) AS maintenance, ",
+                    CASE WHEN maintenance THEN (
+                         SELECT MAX(health_events.create_time)
+                           FROM health_events
+                          WHERE health_events.module = 'stack' AND health_events.instance = instance_id
+                            AND health_events.state = 'maintenance')
+                    END AS maintenance_time, ",
             columns!(),
             "
                FROM health
@@ -189,7 +250,7 @@ fn reporters(connection: &Connection) -> Result<Vec<Reporter>> {
             Ok(Reporter {
                 service: ServiceIdentity { module: row.get("module")?, instance: row.get("instance")? },
                 instance_name: row.get("name")?,
-                maintenance: row.get("maintenance")?,
+                maintenance: null::time(row, "maintenance_time")?,
                 tracked: tracked(row)?,
             })
         },
@@ -273,6 +334,7 @@ pub(crate) fn tracked(row: &Row<'_>) -> rusqlite::Result<Option<Tracked>> {
         state: column::word(row, "state")?,
         state_time: column::time(row, "state_time")?,
         streak: row.get("streak")?,
+        earlier_boot_id: row.get("earlier_boot_id")?,
     }))
 }
 

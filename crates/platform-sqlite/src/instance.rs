@@ -1,7 +1,7 @@
 //! Instances. A removed one keeps its row as 'deleted', which no query here shows.
 
 use async_trait::async_trait;
-use kombify_core::instance::{Claim, Instance, InstanceStatus, InstanceStore, NewInstance};
+use kombify_core::instance::{Claim, Endpoints, Instance, InstanceStatus, InstanceStore, NewInstance};
 use kombify_core::mesh_key::MeshKey;
 use kombify_core::page::Position;
 use kombify_core::{Change, Error, Etag, InstanceId, Listed, Page, Result, ServiceIdentity};
@@ -74,6 +74,30 @@ impl InstanceStore for PlatformSqlite {
         .await
     }
 
+    async fn set_endpoints(
+        &self,
+        change: &Change,
+        id: InstanceId,
+        etag: Option<Etag>,
+        endpoints: Endpoints,
+    ) -> Result<Instance> {
+        self.write(change, move |write| {
+            let instance = get(write.transaction, id)?;
+            Etag::check(etag, instance.etag)?;
+            let internal = endpoints.internal.unwrap_or_else(|| instance.internal_endpoint.clone());
+            let public = endpoints.public.unwrap_or_else(|| instance.public_endpoint.clone());
+            if (&internal, &public) != (&instance.internal_endpoint, &instance.public_endpoint) {
+                set_endpoints(write, id, &internal, &public)?;
+                sync::reach(write, &stack(id), &internal)?;
+            }
+            let details =
+                [("name", instance.name), ("internalEndpoint", internal), ("publicEndpoint", public)];
+            write.audit(&id, None, details)?;
+            get(write.transaction, id)
+        })
+        .await
+    }
+
     async fn set_maintenance(
         &self,
         change: &Change,
@@ -86,6 +110,7 @@ impl InstanceStore for PlatformSqlite {
             Etag::check(etag, instance.etag)?;
             if instance.maintenance != maintenance {
                 set_maintenance(write, id, maintenance)?;
+                health::note_maintenance(write, &stack(id), instance.health.as_ref(), maintenance)?;
             }
             write.audit(&id, None, [("name", instance.name)])?;
             get(write.transaction, id)
@@ -245,6 +270,21 @@ fn set_status(write: &Write<'_>, id: InstanceId, status: &str) -> Result<()> {
             SET status = :status, version = version + 1
           WHERE instance_id = :id",
         named_params! { ":id": id.to_string(), ":status": status },
+    )
+    .map(drop)
+}
+
+fn set_endpoints(write: &Write<'_>, id: InstanceId, internal: &str, public: &str) -> Result<()> {
+    query::execute(
+        write.transaction,
+        "UPDATE instances
+            SET internal_endpoint = :internal_endpoint, public_endpoint = :public_endpoint, version = version + 1
+          WHERE instance_id = :id",
+        named_params! {
+            ":id": id.to_string(),
+            ":internal_endpoint": internal,
+            ":public_endpoint": public,
+        },
     )
     .map(drop)
 }

@@ -39,6 +39,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "handoff",
         sql: include_str!("../../../migrations/platform/sqlite/0002_handoff.sql"),
     },
+    Migration {
+        version: 3,
+        name: "taken",
+        sql: include_str!("../../../migrations/platform/sqlite/0003_taken.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "health",
+        sql: include_str!("../../../migrations/platform/sqlite/0004_health.sql"),
+    },
 ];
 
 /// The platform's stores in one SQLite file. Clones are the same store.
@@ -309,11 +319,11 @@ mod tests {
                 Some("instances_join_secret_hash"),
             ),
             (
-                "INSERT INTO tenants VALUES ('t', 's', 'n', 'o', 'f', 'i', 1, 'erased', NULL, 0, 0, 0, 0, 0, 1)",
+                "INSERT INTO tenants VALUES ('t', 's', 'n', 'o', 'f', 'i', 1, 'erased', NULL, 0, 0, 0, 0, 0, 1, 1)",
                 Some("tenants_erasure"),
             ),
             (
-                "INSERT INTO tenants VALUES ('t', 's', 'n', 'o', 'f', 'i', 1, 'deleted', NULL, 0, 0, 0, 0, 0, 1)",
+                "INSERT INTO tenants VALUES ('t', 's', 'n', 'o', 'f', 'i', 1, 'deleted', NULL, 0, 0, 0, 0, 0, 1, 1)",
                 Some("tenants_deletion"),
             ),
             ("INSERT INTO flag_set VALUES (2, 0)", Some("flag_set_one")),

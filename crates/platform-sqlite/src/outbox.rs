@@ -1,12 +1,13 @@
 //! The outbox: that a subject changed, for each module that has to know, written in the transaction of the change.
 //!
-//! What is pushed is the subject as it is then. Rows go when the module has acknowledged them; their numbers are given
+//! What is pushed is the subject as it is then: a subject has one row for each module, that of its last change, with the
+//! time of the first that the module does not have. Rows go when the module has acknowledged them; their numbers are given
 //! once, so that the highest one is the version of everything.
 
 use kombify_core::sync::SyncKind;
 use kombify_core::{OrgId, Result, Sub, TenantId};
 use kombify_sqlite::ledger::Write;
-use kombify_sqlite::query;
+use kombify_sqlite::{column, query};
 use rusqlite::{Connection, named_params};
 
 /// The highest version that was ever given; 0 before the first one.
@@ -27,7 +28,11 @@ pub(crate) fn tenant_changed(write: &Write<'_>, id: TenantId) -> Result<()> {
     query::execute(
         write.transaction,
         "INSERT INTO outbox (module, instance, kind, subject, create_time)
-         SELECT 'stack', instance_id, :kind, tenant_id, :now
+         SELECT 'stack', instance_id, :kind, tenant_id,
+                COALESCE((SELECT MIN(create_time)
+                            FROM outbox
+                           WHERE kind = :kind AND subject = :tenant_id AND module = 'stack'
+                             AND instance = instance_id), :now)
            FROM tenants
           WHERE tenant_id = :tenant_id",
         named_params! {
@@ -35,25 +40,22 @@ pub(crate) fn tenant_changed(write: &Write<'_>, id: TenantId) -> Result<()> {
             ":tenant_id": id.to_string(),
             ":now": write.now(),
         },
-    )
-    .map(drop)
+    )?;
+    keep_last(write, SyncKind::Tenants, &id.to_string())
 }
 
 /// Tells the instances on which the owner's tenants have their places.
 pub(crate) fn owner_changed(write: &Write<'_>, owner: &OrgId) -> Result<()> {
-    query::execute(
+    let tenants = query::rows(
         write.transaction,
-        "INSERT INTO outbox (module, instance, kind, subject, create_time)
-         SELECT 'stack', instance_id, :kind, tenant_id, :now
+        "SELECT tenant_id
            FROM tenants
-          WHERE owner = :owner",
-        named_params! {
-            ":kind": SyncKind::Tenants.as_str(),
-            ":owner": owner.as_str(),
-            ":now": write.now(),
-        },
-    )
-    .map(drop)
+          WHERE owner = :owner
+          ORDER BY tenant_id",
+        named_params! { ":owner": owner.as_str() },
+        |row| column::word(row, "tenant_id"),
+    )?;
+    tenants.into_iter().try_for_each(|id| tenant_changed(write, id))
 }
 
 /// Tells every module that revocations are pushed to. Answers with the version that all of them will acknowledge: who
@@ -62,7 +64,11 @@ pub(crate) fn revocation_changed(write: &Write<'_>, sub: &Sub) -> Result<u32> {
     query::execute(
         write.transaction,
         "INSERT INTO outbox (module, instance, kind, subject, create_time)
-         SELECT module, instance, kind, :sub, :now
+         SELECT module, instance, kind, :sub,
+                COALESCE((SELECT MIN(create_time)
+                            FROM outbox
+                           WHERE kind = :kind AND subject = :sub AND module = sync_streams.module
+                             AND instance = sync_streams.instance), :now)
            FROM sync_streams
           WHERE kind = :kind
           ORDER BY module, instance",
@@ -72,7 +78,44 @@ pub(crate) fn revocation_changed(write: &Write<'_>, sub: &Sub) -> Result<u32> {
             ":now": write.now(),
         },
     )?;
+    keep_last(write, SyncKind::Revocations, sub.as_str())?;
     latest(write.transaction)
+}
+
+/// Takes away the rows about earlier changes of the subject: what is pushed is the subject as it is.
+fn keep_last(write: &Write<'_>, kind: SyncKind, subject: &str) -> Result<()> {
+    query::execute(
+        write.transaction,
+        "DELETE FROM outbox
+          WHERE kind = :kind AND subject = :subject
+            AND seq < (SELECT MAX(seq)
+                         FROM outbox AS last
+                        WHERE last.kind = :kind AND last.subject = :subject
+                          AND last.module = outbox.module AND last.instance = outbox.instance)",
+        named_params! { ":kind": kind.as_str(), ":subject": subject },
+    )
+    .map(drop)
+}
+
+/// Lets versions go on behind `version`, which is not below the highest one.
+pub(crate) fn go_on_behind(write: &Write<'_>, version: u32) -> Result<()> {
+    let known = query::execute(
+        write.transaction,
+        "UPDATE sqlite_sequence
+            SET seq = :version
+          WHERE name = 'outbox'",
+        named_params! { ":version": version },
+    )?;
+    if known > 0 {
+        return Ok(());
+    }
+    query::execute(
+        write.transaction,
+        "INSERT INTO sqlite_sequence (name, seq)
+         VALUES ('outbox', :version)",
+        named_params! { ":version": version },
+    )
+    .map(drop)
 }
 
 /// Takes away every row about a tenant that is gone.

@@ -259,7 +259,7 @@ mod tests {
             ("POST", "/v1/admin/instances/i:drain", "DrainInstance i"),
             ("POST", "/v1/admin/instances/i:activate", "ActivateInstance i"),
             ("DELETE", "/v1/admin/instances/i", "RemoveInstance i"),
-            ("PUT", "/v1/admin/instances/i", "DELETE, GET"),
+            ("PUT", "/v1/admin/instances/i", "DELETE, GET, PATCH"),
             ("HEAD", "/v1/users/me", "GET, PATCH"),
             ("OPTIONS", "/v1/users/me", "GET, PATCH"),
             ("get", "/v1/users/me", "GET, PATCH"),

@@ -200,8 +200,9 @@ pub fn entitlements(set: Entitlements) -> flags_pb::EntitlementSet {
 pub fn module_status(reporter: Reporter, streams: &[SyncStream], now: Timestamp) -> health_pb::ModuleStatus {
     let Reporter { service, instance_name, maintenance, tracked } = reporter;
     let syncs = streams.iter().filter(|stream| stream.target == service).map(sync_status).collect();
-    let state = state_at(tracked.as_ref(), maintenance, now);
-    let state_time = tracked.as_ref().map(|tracked| time(tracked.state_at(now).1));
+    let state = state_at(tracked.as_ref(), maintenance.is_some(), now);
+    let state_time =
+        maintenance.or_else(|| tracked.as_ref().map(|tracked| tracked.state_at(now).1)).map(time);
     let report = tracked.as_ref().map(|tracked| &tracked.report);
     health_pb::ModuleStatus {
         service: service.to_string(),

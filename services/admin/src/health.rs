@@ -7,7 +7,7 @@ use kombify_contracts::kombify::health::v1::{
     ListHealthHistoryRequest, ListHealthHistoryResponse, ListStatusRequest, ListStatusResponse,
     ReportHealthRequest, ReportHealthResponse,
 };
-use kombify_core::health::{Components, HealthReport, HealthStore, Metrics};
+use kombify_core::health::{Components, HealthReport, HealthStore, Metrics, Reported};
 use kombify_core::sync::SyncStore;
 use kombify_core::{Clock, Error, InstanceId, Page, PlatformStore, Result};
 use kombify_mesh::{Opened, OrStatus as _, open};
@@ -65,15 +65,17 @@ fn read(request: ReportHealthRequest) -> Result<HealthReport> {
     } = request;
     let (components, metrics) = (components.unwrap_or_default(), metrics.unwrap_or_default());
     let count = |number: i32| u32::try_from(number).unwrap_or_default();
+    let components = Components {
+        database: components.database.parse()?,
+        api: components.api.parse()?,
+        agents: components.agents.parse()?,
+    };
     Ok(HealthReport {
         boot_id,
         sequence: count(sequence),
-        status: status.parse()?,
-        components: Components {
-            database: components.database.parse()?,
-            api: components.api.parse()?,
-            agents: components.agents.parse()?,
-        },
+        // No better than what it is made of, whatever it says.
+        status: status.parse::<Reported>()?.max(components.best()),
+        components,
         metrics: Metrics {
             cpu_percent: count(metrics.cpu_percent),
             memory_percent: count(metrics.memory_percent),

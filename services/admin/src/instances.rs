@@ -7,10 +7,13 @@ use kombify_contracts::kombify::tenancy::v1::{
     ActivateInstanceRequest, ActivateInstanceResponse, ClaimInstanceRequest, ClaimInstanceResponse,
     ClaimedInstance, DrainInstanceRequest, DrainInstanceResponse, EndMaintenanceRequest,
     EndMaintenanceResponse, GetInstanceRequest, GetInstanceResponse, Instance as InstanceMessage,
-    ListInstancesRequest, ListInstancesResponse, RegisterInstanceRequest, RegisterInstanceResponse,
-    RemoveInstanceRequest, RemoveInstanceResponse, StartMaintenanceRequest, StartMaintenanceResponse,
+    InstanceUpdate, ListInstancesRequest, ListInstancesResponse, RegisterInstanceRequest,
+    RegisterInstanceResponse, RemoveInstanceRequest, RemoveInstanceResponse, StartMaintenanceRequest,
+    StartMaintenanceResponse, UpdateInstanceRequest, UpdateInstanceResponse,
 };
-use kombify_core::instance::{Claim, Instance, InstanceMode, InstanceStatus, InstanceStore, NewInstance};
+use kombify_core::instance::{
+    Claim, Endpoints, Instance, InstanceMode, InstanceStatus, InstanceStore, NewInstance,
+};
 use kombify_core::mesh_key::MeshKeyStore;
 use kombify_core::tenant::Region;
 use kombify_core::{Actor, Change, Clock, Error, Etag, Ids, Page, PlatformStore, Result, ServiceIdentity};
@@ -106,6 +109,18 @@ impl Instances {
         Ok(self.message(instance))
     }
 
+    async fn update(&self, opened: Opened<UpdateInstanceRequest>) -> Result<InstanceMessage> {
+        let UpdateInstanceRequest { id, update, etag } = opened.message;
+        let InstanceUpdate { internal_endpoint, public_endpoint } = update.unwrap_or_default();
+        let endpoints = Endpoints { internal: internal_endpoint, public: public_endpoint };
+        let (id, etag) = (id.parse()?, Etag::parse(&etag)?);
+        let instance =
+            InstanceStore::set_endpoints(&*self.store, &opened.change, id, etag, endpoints).await?;
+        self.pushes.notify_one();
+        tracing::info!(instance.id = %instance.id, "instance updated");
+        Ok(self.message(instance))
+    }
+
     async fn set_maintenance(
         &self,
         change: &Change,
@@ -196,6 +211,14 @@ impl InstanceService for Instances {
         let instance =
             self.set_status(&opened.change, id, etag, InstanceStatus::Draining).await.or_status()?;
         Ok(Response::new(DrainInstanceResponse { data: Some(instance) }))
+    }
+
+    async fn update_instance(
+        &self,
+        request: Request<UpdateInstanceRequest>,
+    ) -> Result<Response<UpdateInstanceResponse>, Status> {
+        let instance = self.update(open(request).or_status()?).await.or_status()?;
+        Ok(Response::new(UpdateInstanceResponse { data: Some(instance) }))
     }
 
     async fn activate_instance(

@@ -45,6 +45,10 @@ impl Launches {
                 "launch codes are given to Cloud and the gateway only".into(),
             ));
         }
+        if user.impersonator.is_some() {
+            // A session would outlive the hour of an impersonation, and its rows would not name the one who acts.
+            return Err(Error::AuthInsufficient("an impersonation opens no session at a Stack".into()));
+        }
         let CreateLaunchCodeRequest { tenant: _, instance_id, challenge } = &opened.message;
         let expire_time = opened.change.time.checked_add(SignedDuration::from_secs(LAUNCH_SECONDS));
         let expire_time = expire_time.map_err(Error::internal)?;

@@ -50,7 +50,7 @@ pub use self::directory::PlatformDirectory;
 pub use self::keys::StoredKeys;
 pub use self::provider::ProviderUsers;
 pub use self::push::Pusher;
-pub use self::sweep::sweep;
+pub use self::sweep::{note_silences, sweep};
 
 /// The services that Admin serves.
 pub const SERVICES: [&str; 12] = [

@@ -10,7 +10,7 @@ use kombify_contracts::kombify::identity::v1::revocation_sync_service_client::Re
 use kombify_contracts::kombify::tenancy::v1::tenant_sync_service_client::TenantSyncServiceClient;
 use kombify_core::placed::{Basis, Held, Push};
 use kombify_core::sync::{SyncKind, SyncStore, SyncStream};
-use kombify_core::{Change, Clock, Ids, PlatformStore, Result, ServiceIdentity, TenantId};
+use kombify_core::{Change, Clock, Error, Ids, PlatformStore, Result, ServiceIdentity, TenantId};
 use kombify_mesh::client::Peer;
 use kombify_mesh::handoff;
 use kombify_mesh::identity::service_token::Signer;
@@ -101,16 +101,28 @@ impl Pusher {
         peers.retain(|(target, endpoint), _| {
             streams.iter().any(|stream| stream.target == *target && stream.endpoint == *endpoint)
         });
-        for stream in streams.into_iter().filter(|stream| stream.is_due(now)) {
+        let mut due: Vec<_> = streams.into_iter().filter(|stream| stream.is_due(now)).collect();
+        // Whoever does not answer was tried last: it holds up nobody else.
+        due.sort_by_key(|stream| stream.next_attempt_time);
+        for stream in due {
             let key = (stream.target.clone(), stream.kind);
             if running.len() >= AT_ONCE || under.contains(&key) {
                 continue;
             }
-            let peer = match peers.entry((stream.target.clone(), stream.endpoint.clone())) {
-                std::collections::hash_map::Entry::Occupied(known) => known.get().clone(),
-                std::collections::hash_map::Entry::Vacant(unknown) => {
-                    let audience = audience(&stream.target);
-                    unknown.insert(Peer::new(&audience, &stream.endpoint, Arc::clone(&self.signer))?).clone()
+            let known = (stream.target.clone(), stream.endpoint.clone());
+            let peer = match peers.get(&known) {
+                Some(peer) => peer.clone(),
+                None => {
+                    match Peer::new(&audience(&stream.target), &stream.endpoint, Arc::clone(&self.signer)) {
+                        Ok(peer) => {
+                            peers.insert(known, peer.clone());
+                            peer
+                        }
+                        Err(cause) => {
+                            self.put_off(&stream, &cause).await;
+                            continue;
+                        }
+                    }
                 }
             };
             under.insert(key.clone());
@@ -131,17 +143,18 @@ impl Pusher {
         };
         match pushed {
             Ok(()) => self.acknowledgements.notify_waiters(),
-            Err(cause) => {
-                let next = self.next_attempt(stream.attempts);
-                tracing::warn!(
-                    %cause, sync.target = %stream.target, sync.kind = stream.kind.as_str(), "not pushed yet"
-                );
-                let (target, text) = (&stream.target, cause.to_string());
-                if let Err(cause) = SyncStore::postpone(&*self.store, target, stream.kind, &text, next).await
-                {
-                    tracing::warn!(%cause, "a failed push is not written down");
-                }
-            }
+            Err(cause) => self.put_off(&stream, &cause).await,
+        }
+    }
+
+    async fn put_off(&self, stream: &SyncStream, cause: &Error) {
+        let next = self.next_attempt(stream.attempts);
+        tracing::warn!(
+            %cause, sync.target = %stream.target, sync.kind = stream.kind.as_str(), "not pushed yet"
+        );
+        let (target, text) = (&stream.target, cause.to_string());
+        if let Err(cause) = SyncStore::postpone(&*self.store, target, stream.kind, &text, next).await {
+            tracing::warn!(%cause, "a failed push is not written down");
         }
     }
 

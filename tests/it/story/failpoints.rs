@@ -180,6 +180,12 @@ async fn writes(house: &House, root: &str) -> Vec<Write> {
         Write::new("instance.registered", root, ("POST", "/v1/admin/instances", Some(instance("new"))))
             .keyed()
             .makes(instances, json!({"name": "new", "status": "active"})),
+        Write::new(
+            "instance.updated",
+            root,
+            ("PATCH", &paths[1], Some(json!({"publicEndpoint": "http://moved"}))),
+        )
+        .makes(instances, json!({"name": "to-activate", "publicEndpoint": "http://moved"})),
         Write::new("instance.drained", root, ("POST", &drain, None))
             .makes(instances, json!({"name": "to-drain", "status": "draining"})),
         Write::new("instance.activated", root, ("POST", &activate, None))

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::audit::{AuditEvent, AuditFilter, AuditStore, Outcome, Refusal};
 use crate::flag::{Entitled, Entitlements};
-use crate::instance::InstanceStatus;
+use crate::instance::{Endpoints, InstanceStatus};
 use crate::launch::NewLaunch;
 use crate::mesh_key::MeshKey;
 use crate::tenant::{GRACE_HOURS, TenantMove, TenantReport, Usage};
@@ -88,6 +88,13 @@ pub async fn every_write_leaves_exactly_one_row(pair: &Pair) {
     for _ in 0..2 {
         log.grows_by("instance.drained", async |change| {
             instances.set_status(&change, spare.id, None, draining).await
+        })
+        .await;
+    }
+    let elsewhere = Endpoints { internal: Some("http://elsewhere:1".into()), public: None };
+    for _ in 0..2 {
+        log.grows_by("instance.updated", async |change| {
+            instances.set_endpoints(&change, spare.id, None, elsewhere.clone()).await
         })
         .await;
     }

@@ -89,7 +89,7 @@ pub async fn a_report_that_is_not_newer_changes_nothing(pair: &Pair) {
 }
 
 /// A silence of thirty seconds is a state, from its thirtieth second to the report that ends it, which begins its own.
-pub async fn a_silence_is_kept_when_a_report_ends_it(pair: &Pair) {
+pub async fn a_silence_is_kept_once_when_it_is_noted_or_when_a_report_ends_it(pair: &Pair) {
     let id = silent(pair, "one").await;
     let start = CLOCK.now();
     let long = UNREACHABLE_AFTER.as_secs();
@@ -101,8 +101,16 @@ pub async fn a_silence_is_kept_when_a_report_ends_it(pair: &Pair) {
     let silent_since = seconds(short, long);
     for (sequence, now) in [(3, silent_since), (4, seconds(silent_since, 5 * long))] {
         let before = tracked(pair, id).await.unwrap().report_time;
+        let unreachable = event(HealthState::Unreachable, sequence - 1, seconds(before, long));
+        if sequence == 4 {
+            // Somebody looks before it is one, in its first moment, and again.
+            for (later, noted) in [(-1, false), (0, true), (1, true)] {
+                HealthStore::note_silences(&*pair.b, seconds(before, long + later)).await.unwrap();
+                assert_eq!(history(pair, id).await.last() == Some(&unreachable), noted, "{later}");
+            }
+        }
         report(pair, id, "boot", sequence, Reported::Healthy, now).await;
-        expected.push(event(HealthState::Unreachable, 0, seconds(before, long)));
+        expected.push(unreachable);
         expected.push(event(HealthState::Healthy, sequence, now));
         assert_eq!(history(pair, id).await, expected);
     }
@@ -131,9 +139,15 @@ pub async fn a_reporter_is_shown_as_it_reported(pair: &Pair) {
     };
     let now = CLOCK.now();
     pair.health().report(&service, &report, now).await.unwrap();
-    let tracked =
-        Tracked { report, report_time: now, state: HealthState::Warming, state_time: now, streak: 1 };
-    let expected = Reporter { service, instance_name: None, maintenance: false, tracked: Some(tracked) };
+    let tracked = Tracked {
+        report,
+        report_time: now,
+        state: HealthState::Warming,
+        state_time: now,
+        streak: 1,
+        earlier_boot_id: String::new(),
+    };
+    let expected = Reporter { service, instance_name: None, maintenance: None, tracked: Some(tracked) };
     assert_eq!(HealthStore::reporters(&*pair.b).await.unwrap(), [expected]);
 }
 
@@ -157,11 +171,20 @@ pub async fn every_module_that_reported_and_every_instance_is_a_reporter(pair: &
     pair.instances().set_status(&drain, gone, None, InstanceStatus::Draining).await.unwrap();
     pair.instances().remove(&change("instance.removed"), gone, None).await.unwrap();
     let reporters = pair.health().reporters().await.unwrap();
+    assert_eq!(reporters[2].maintenance, Some(maintenance.time));
+    let noted: Vec<_> =
+        history(pair, attic).await.iter().map(|event| (event.state, event.create_time)).collect();
+    assert_eq!(noted, [(HealthState::Maintenance, maintenance.time)]);
+    let end = change("instance.maintenance.ended");
+    pair.instances().set_maintenance(&end, attic, None, false).await.unwrap();
+    let last = history(pair, attic).await.pop().unwrap();
+    assert_eq!((last.state, last.create_time), (HealthState::Unreachable, end.time));
+    assert_eq!(pair.health().reporters().await.unwrap()[2].maintenance, None);
     let shown: Vec<_> = reporters
         .iter()
         .map(|reporter| {
             let Reporter { service, instance_name, maintenance, tracked } = reporter;
-            (service.to_string(), instance_name.as_deref(), *maintenance, tracked.is_some())
+            (service.to_string(), instance_name.as_deref(), maintenance.is_some(), tracked.is_some())
         })
         .collect();
     assert_eq!(

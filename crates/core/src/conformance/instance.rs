@@ -263,8 +263,14 @@ pub async fn an_instance_shows_its_last_report(pair: &Pair) {
     let before = pair.instances().register(&change("instance.registered"), &new).await.unwrap();
     let (report, now) = (new_report("boot", 1, Reported::Degraded), CLOCK.now());
     pair.health().report(&stack(new.id), &report, now).await.unwrap();
-    let health =
-        Tracked { report, report_time: now, state: HealthState::Warming, state_time: now, streak: 1 };
+    let health = Tracked {
+        report,
+        report_time: now,
+        state: HealthState::Warming,
+        state_time: now,
+        streak: 1,
+        earlier_boot_id: String::new(),
+    };
     let after = InstanceStore::find(&*pair.b, new.id).await.unwrap().unwrap();
     assert_eq!((after.health.as_ref(), after.etag), (Some(&health), before.etag));
     assert_eq!(pair.instances().list(None, &Page::first()).await.unwrap().items, [after]);

@@ -170,6 +170,8 @@ macro_rules! platform_store_conformance {
                 a_new_tenant_that_is_taken_is_active
                 a_new_tenant_that_is_refused_never_was
                 a_tenant_that_is_refused_later_stays
+                a_tenant_that_was_never_taken_is_gone_whatever_was_decided_since
+                a_module_that_is_ahead_gets_everything_anew
                 a_tenant_is_erased_only_when_its_erasure_was_pushed
                 a_module_that_needs_a_snapshot_gets_one_next
                 a_version_only_moves_forward
@@ -207,7 +209,7 @@ macro_rules! platform_store_conformance {
             health {
                 a_state_is_believed_by_its_rules_and_kept_when_it_begins
                 a_report_that_is_not_newer_changes_nothing
-                a_silence_is_kept_when_a_report_ends_it
+                a_silence_is_kept_once_when_it_is_noted_or_when_a_report_ends_it
                 a_reporter_is_shown_as_it_reported
                 every_module_that_reported_and_every_instance_is_a_reporter
                 pages_hold_every_state_once_and_in_order

@@ -122,8 +122,10 @@ pub async fn a_move_is_audited_with_its_reason_and_told_to_the_instance(pair: &P
 
 /// A move for another version than the present one is not made.
 pub async fn a_move_needs_the_present_etag(pair: &Pair) {
-    pair.register("one", "eu", 10).await;
-    let first = pair.create("home", "org-1").await;
+    let id = pair.register("one", "eu", 10).await.id;
+    let created = pair.create("home", "org-1").await.id;
+    pair.take_all(id).await;
+    let first = pair.tenant(created).await.unwrap();
     let attempt = async |etag, to| {
         pair.tenants().change_status(&change("tenant.moved"), first.id, Some(etag), to, "").await
     };

@@ -74,7 +74,8 @@ pub(super) fn refuse_a_stranger(write: &Write<'_>, owner: &Entitled) -> Result<(
 pub(super) fn refuse_too_many(write: &Write<'_>) -> Result<()> {
     refuse_beyond(
         write,
-        "SELECT COUNT(*) AS count, COALESCE(SUM(octet_length(entitlements)), 0) AS bytes
+        "SELECT COUNT(*) AS count,
+                COALESCE(SUM(octet_length(owner) + octet_length(entitlements)), 0) AS bytes
            FROM entitlements
           WHERE kind = 'organisation' AND entitlements <> '[]'",
         ("organisations with entitlements", bounds::ORGANISATIONS),

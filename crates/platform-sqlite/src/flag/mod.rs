@@ -187,7 +187,8 @@ fn definitions(connection: &Connection) -> Result<String> {
     Ok(format!(r#"{{"flags":{{{}}}}}"#, flags.join(",")))
 }
 
-fn version(connection: &Connection) -> Result<u32> {
+/// The version of the set.
+pub(crate) fn version(connection: &Connection) -> Result<u32> {
     let version = query::row(
         connection,
         "SELECT version
@@ -318,6 +319,17 @@ fn put_overrides(write: &Write<'_>, sub: &Sub, flags: &str) -> Result<()> {
     .map(drop)
 }
 
+/// Gives the set as it is another version.
+pub(crate) fn go_on_at(write: &Write<'_>, version: u32) -> Result<()> {
+    query::execute(
+        write.transaction,
+        "UPDATE flag_set
+            SET version = :version",
+        named_params! { ":version": version },
+    )
+    .map(drop)
+}
+
 /// Counts the definitions as they are pushed, keys and commas too: they have to go into one message.
 fn refuse_too_many_flags(write: &Write<'_>) -> Result<()> {
     refuse_beyond(
@@ -333,7 +345,8 @@ fn refuse_too_many_flags(write: &Write<'_>) -> Result<()> {
 fn refuse_too_many_overrides(write: &Write<'_>) -> Result<()> {
     refuse_beyond(
         write,
-        "SELECT COUNT(*) AS count, COALESCE(SUM(octet_length(flags)), 0) AS bytes
+        "SELECT COUNT(*) AS count,
+                COALESCE(SUM(octet_length(sub) + octet_length(flags)), 0) AS bytes
            FROM flag_overrides",
         ("users with overrides", bounds::OVERRIDES),
         ("their overrides", bounds::OVERRIDES_BYTES),

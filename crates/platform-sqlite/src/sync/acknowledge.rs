@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use kombify_core::placed::Held;
-use kombify_core::sync::SyncKind;
+use kombify_core::sync::{LONGEST_WAIT, SyncKind};
 use kombify_core::{Error, Result, ServiceIdentity, TenantId};
 use kombify_sqlite::ledger::Write;
 use kombify_sqlite::query;
 use rusqlite::named_params;
 
 use super::{Progress, progress};
-use crate::tenant;
-
-/// How long a module waits at most, in seconds, that asks for one snapshot after the other.
-const ANEW_AFTER_MAX: i64 = 60;
+use crate::{flag, outbox, tenant};
 
 /// Up to how many characters the refusals of a push are kept.
 const ERROR_MAX: usize = 500;
@@ -28,6 +25,9 @@ pub(super) fn acknowledge(
     tenants: &[TenantId],
 ) -> Result<()> {
     let Some(progress) = progress(write.transaction, target, kind)? else { return Ok(()) };
+    if go_on_behind(write, kind, held.version)? {
+        return start_anew(write, target, kind, &progress);
+    }
     let of_snapshot = progress.snapshot_version == Some(pushed);
     let more_pages = of_snapshot && !progress.snapshot_last;
     if held.snapshot_needed || (!more_pages && held.version < pushed) {
@@ -74,6 +74,21 @@ pub(super) fn acknowledge(
     .map(drop)
 }
 
+/// A module that holds a version which was never given took it from this store as it was before a backup was put in its
+/// place. Then versions go on behind it, so that the module takes up what comes; the answer is true.
+fn go_on_behind(write: &Write<'_>, kind: SyncKind, held: u32) -> Result<bool> {
+    match kind {
+        SyncKind::Flags if held > flag::version(write.transaction)? => {
+            // The set as it is now is another one than the module has under that version.
+            flag::go_on_at(write, held.saturating_add(1)).map(|()| true)
+        }
+        SyncKind::Tenants | SyncKind::Revocations if held > outbox::latest(write.transaction)? => {
+            outbox::go_on_behind(write, held).map(|()| true)
+        }
+        SyncKind::Flags | SyncKind::Tenants | SyncKind::Revocations => Ok(false),
+    }
+}
+
 /// The module gets a snapshot next: at once the first time, then later and later.
 fn start_anew(
     write: &Write<'_>,
@@ -83,7 +98,7 @@ fn start_anew(
 ) -> Result<()> {
     let seconds = match progress.attempts {
         0 => 0,
-        attempts => (1_i64 << (attempts - 1).min(6)).min(ANEW_AFTER_MAX),
+        attempts => (1_i64 << (attempts - 1).min(6)).min(LONGEST_WAIT.as_secs()),
     };
     let next =
         write.change.time.saturating_add(SignedDuration::from_secs(seconds)).map_err(Error::internal)?;

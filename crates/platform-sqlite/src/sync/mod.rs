@@ -140,7 +140,32 @@ pub(crate) fn connect(write: &Write<'_>, target: &ServiceIdentity, endpoint: &st
             },
         )?;
     }
-    Ok(())
+    // It reports everything anew, and its versions may be older than they were: a backup may stand in its place.
+    query::execute(
+        write.transaction,
+        "UPDATE tenants
+            SET reported_version = 0
+          WHERE :module = 'stack' AND instance_id = :instance",
+        named_params! { ":module": target.module, ":instance": target.instance },
+    )
+    .map(drop)
+}
+
+/// From now on the module is at `endpoint`; what waits is tried there at once.
+pub(crate) fn reach(write: &Write<'_>, target: &ServiceIdentity, endpoint: &str) -> Result<()> {
+    query::execute(
+        write.transaction,
+        "UPDATE sync_streams
+            SET endpoint = :endpoint, next_attempt_time = :now
+          WHERE module = :module AND instance = :instance",
+        named_params! {
+            ":module": target.module,
+            ":instance": target.instance,
+            ":endpoint": endpoint,
+            ":now": write.now(),
+        },
+    )
+    .map(drop)
 }
 
 /// The module is gone: nothing is pushed to it any more.
@@ -181,12 +206,10 @@ fn streams(connection: &Connection) -> Result<Vec<SyncStream>> {
                           ORDER BY flag_changes.version
                           LIMIT 1)
                     ELSE (
-                         SELECT create_time
+                         SELECT MIN(create_time)
                            FROM outbox
                           WHERE outbox.module = sync_streams.module AND outbox.instance = sync_streams.instance
-                            AND outbox.kind = sync_streams.kind AND seq > acknowledged_version
-                          ORDER BY seq
-                          LIMIT 1)
+                            AND outbox.kind = sync_streams.kind AND seq > acknowledged_version)
                 END AS pending_time
            FROM sync_streams
           ORDER BY module, instance",

@@ -26,7 +26,7 @@ pub(super) fn change_status(
         (TenantMove::Suspend, TenantStatus::Creating | TenantStatus::Active) => {
             set_status(write, id, "suspended")?;
         }
-        (TenantMove::Resume, TenantStatus::Suspended) => set_status(write, id, "active")?,
+        (TenantMove::Resume, TenantStatus::Suspended) => resume(write, id)?,
         (TenantMove::Delete, TenantStatus::Creating | TenantStatus::Active | TenantStatus::Suspended) => {
             delete(write, id, grace)?;
         }
@@ -59,6 +59,17 @@ fn set_status(write: &Write<'_>, id: TenantId, status: &str) -> Result<()> {
     .map(drop)
 }
 
+fn resume(write: &Write<'_>, id: TenantId) -> Result<()> {
+    query::execute(
+        write.transaction,
+        "UPDATE tenants
+            SET status = CASE WHEN taken THEN 'active' ELSE 'creating' END, version = version + 1
+          WHERE tenant_id = :tenant_id",
+        named_params! { ":tenant_id": id.to_string() },
+    )
+    .map(drop)
+}
+
 fn delete(write: &Write<'_>, id: TenantId, grace: SignedDuration) -> Result<()> {
     let erase_time = write.change.time.saturating_add(grace).map_err(Error::internal)?;
     query::execute(
@@ -75,7 +86,8 @@ fn undelete(write: &Write<'_>, id: TenantId) -> Result<()> {
     query::execute(
         write.transaction,
         "UPDATE tenants
-            SET status = status_before, status_before = NULL, erase_time = NULL, version = version + 1
+            SET status = CASE WHEN status_before = 'creating' AND taken THEN 'active' ELSE status_before END,
+                status_before = NULL, erase_time = NULL, version = version + 1
           WHERE tenant_id = :tenant_id",
         named_params! { ":tenant_id": id.to_string() },
     )
@@ -113,8 +125,9 @@ pub(crate) fn taken(write: &Write<'_>, instance: &str, id: TenantId, pushed: u32
     query::execute(
         write.transaction,
         "UPDATE tenants
-            SET status = 'active', version = version + 1
-          WHERE tenant_id = :tenant_id AND instance_id = :instance_id AND status = 'creating'",
+            SET status = CASE status WHEN 'creating' THEN 'active' ELSE status END, taken = 1,
+                version = version + 1
+          WHERE tenant_id = :tenant_id AND instance_id = :instance_id AND taken = 0",
         named_params! { ":tenant_id": id.to_string(), ":instance_id": instance },
     )?;
     // A row behind the push: what was pushed was not yet that it is to be erased.
@@ -137,21 +150,21 @@ pub(crate) fn taken(write: &Write<'_>, instance: &str, id: TenantId, pushed: u32
     give_place_back(write, instance)
 }
 
-/// The instance refused the tenant. A new one is gone as if it never was, and the answer is true; the answer is false if
-/// there is one that stays.
+/// The instance refused the tenant. One that it never took is gone as if it never was, whatever was decided about it
+/// since, and the answer is true; the answer is false if there is one that stays.
 pub(crate) fn refused(write: &Write<'_>, instance: &str, id: TenantId, reason: &str) -> Result<bool> {
-    let status = query::row(
+    let stays = query::row(
         write.transaction,
-        "SELECT status
+        "SELECT taken OR status IN ('erasing', 'erased') AS stays
            FROM tenants
           WHERE tenant_id = :tenant_id AND instance_id = :instance_id",
         named_params! { ":tenant_id": id.to_string(), ":instance_id": instance },
-        |row| row.get::<_, String>("status"),
+        |row| row.get::<_, bool>("stays"),
     )?;
-    match status.as_deref() {
+    match stays {
         None => return Ok(true),
-        Some("creating") => {}
-        Some(_) => return Ok(false),
+        Some(false) => {}
+        Some(true) => return Ok(false),
     }
     forget(write, id)?;
     outbox::forget_tenant(write, id)?;

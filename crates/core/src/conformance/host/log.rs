@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{CLOCK, IDS, all_pages, change, code, scope, sub};
-use super::{Keep, founder, new_invitation, new_stack};
+use super::{Keep, founder, new_invitation, new_stack, places};
 use crate::audit::{AuditFilter, Outcome, Refusal};
 use crate::member::AcceptBy;
 use crate::stack::StackPatch;
@@ -19,16 +19,16 @@ pub async fn every_write_leaves_exactly_one_row(keep: &Keep) {
         made[made.len() - 1].clone()
     };
     let (stack, invitation) = (new_stack("attic"), new_invitation("", TenantRole::Member));
-    keep.stacks().create(there, &next("stack.created"), &stack, 9).await.unwrap();
+    keep.stacks().create(there, &next("stack.created"), &stack, places(9)).await.unwrap();
     let patch = StackPatch { spec_yaml: Some("x".into()), ..StackPatch::default() };
-    keep.stacks().update(there, &next("stack.updated"), stack.id, None, patch, 9).await.unwrap();
+    keep.stacks().update(there, &next("stack.updated"), stack.id, None, patch, places(9)).await.unwrap();
     keep.stacks().delete(there, &next("stack.deleted"), stack.id, None).await.unwrap();
     keep.members().invite(there, &next("invitation.created"), &invitation, None).await.unwrap();
     let joining = super::joining("ann", AcceptBy::Code(invitation.code_hash));
     keep.members().accept(there, &next("invitation.accepted"), &joining, None).await.unwrap();
     let (ann, role) = (sub("ann"), TenantRole::Viewer);
     keep.members().set_role(there, &next("member.updated"), &ann, None, role, None).await.unwrap();
-    keep.members().remove(there, &next("member.removed"), &ann).await.unwrap();
+    keep.members().remove(there, &next("member.removed"), &ann, None).await.unwrap();
     let other = new_invitation("", TenantRole::Member);
     keep.members().invite(there, &next("invitation.created"), &other, None).await.unwrap();
     keep.members().withdraw(there, &next("invitation.withdrawn"), other.id).await.unwrap();
@@ -48,7 +48,7 @@ pub async fn what_fails_leaves_no_row(keep: &Keep) {
     let tenant = keep.place("home").await.id;
     let there = scope(tenant);
     let before = keep.log(tenant, "").await;
-    let stack = keep.stacks().create(there, &change("stack.created"), &new_stack("attic"), 0).await;
+    let stack = keep.stacks().create(there, &change("stack.created"), &new_stack("attic"), places(0)).await;
     assert_eq!(code(stack), Code::QuotaExceeded);
     let role = TenantRole::Viewer;
     let first = sub(&founder("home"));
@@ -57,7 +57,7 @@ pub async fn what_fails_leaves_no_row(keep: &Keep) {
     let invitation = new_invitation("founder.of.home@example.org", role);
     let invited = keep.members().invite(there, &change("invitation.created"), &invitation, None).await;
     assert_eq!(code(invited), Code::Conflict);
-    let removed = keep.members().remove(there, &change("member.removed"), &sub("cy")).await;
+    let removed = keep.members().remove(there, &change("member.removed"), &sub("cy"), None).await;
     assert_eq!(code(removed), Code::NotFound);
     assert_eq!(keep.log(tenant, "").await, before);
 }

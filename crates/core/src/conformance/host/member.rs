@@ -1,7 +1,7 @@
 //! What must hold for members.
 
 use super::super::{CLOCK, all_pages, change, code, scope, seconds, sub};
-use super::{Keep, founder, new_invitation, new_stack};
+use super::{Keep, founder, new_invitation, new_stack, places};
 use crate::host::HostStore;
 use crate::member::{AcceptBy, Member};
 use crate::stack::{StackPatch, StackStore};
@@ -18,7 +18,7 @@ async fn set_role(
 }
 
 async fn remove(keep: &Keep, tenant: TenantId, who: &str) -> crate::Result<()> {
-    keep.members().remove(scope(tenant), &change("member.removed"), &sub(who)).await
+    keep.members().remove(scope(tenant), &change("member.removed"), &sub(who), None).await
 }
 
 /// A role shows in the list and in the user's memberships; the same one again changes nothing but the log.
@@ -62,6 +62,25 @@ pub async fn the_last_admin_stays(keep: &Keep) {
     assert_eq!(code(remove(keep, tenant, "ann").await), Code::PreconditionFailed);
     remove(keep, tenant, &first).await.unwrap();
     assert_eq!(keep.everybody(tenant, None).await.len(), 1);
+}
+
+/// An admin who is over the limit cannot act as one: before it holds as one, somebody younger must have gone up.
+pub async fn an_admin_over_the_limit_is_none_to_rely_on(keep: &Keep) {
+    let tenant = keep.place("home").await.id;
+    let first = founder("home");
+    keep.join(tenant, "ann", TenantRole::Member).await;
+    keep.join(tenant, "bob", TenantRole::Admin).await;
+    let remove = async |who: &str, limit| {
+        keep.members().remove(scope(tenant), &change("member.removed"), &sub(who), Some(limit)).await
+    };
+    let (update, founder) = (change("member.updated"), sub(&first));
+    let member = TenantRole::Member;
+    let less = keep.members().set_role(scope(tenant), &update, &founder, None, member, Some(2));
+    assert_eq!(code(less.await), Code::PreconditionFailed, "ann is a member, and bob is over the limit");
+    assert_eq!(code(remove(&first, 1).await), Code::PreconditionFailed, "only ann could act then");
+    remove(&first, 2).await.unwrap();
+    assert_eq!(code(remove("bob", 2).await), Code::PreconditionFailed);
+    remove("bob", 1).await.unwrap(); // Over the limit, bob was no admin to rely on.
 }
 
 /// Who was removed is no member, and signed in for other tenants only; whoever comes back is new.
@@ -163,13 +182,14 @@ pub async fn one_tenant_never_sees_the_rows_of_another(keep: &Keep) {
         assert_eq!(code(keep.accept(ours, "bob", by, None).await), Code::NotFound);
     }
     let patch = StackPatch { spec_yaml: Some("ours".into()), ..StackPatch::default() };
-    let update = keep.stacks().update(there, &change("stack.updated"), stack.id, None, patch, 10).await;
+    let update =
+        keep.stacks().update(there, &change("stack.updated"), stack.id, None, patch, places(10)).await;
     assert_eq!(code(update), Code::NotFound);
     let delete = keep.stacks().delete(there, &change("stack.deleted"), stack.id, None).await;
     assert_eq!(code(delete), Code::NotFound);
     // What the one has stands in nobody's way elsewhere.
     let create = change("stack.created");
-    keep.stacks().create(there, &create, &new_stack("attic"), 1).await.unwrap();
+    keep.stacks().create(there, &create, &new_stack("attic"), places(1)).await.unwrap();
     assert_eq!(StackStore::find(&*keep.store, scope(theirs), stack.id).await.unwrap(), Some(stack));
     assert_eq!(keep.everybody(theirs, None).await.len(), 2);
     assert!(HostStore::find_tenant(&*keep.store, "theirs").await.unwrap().is_some());

@@ -14,7 +14,7 @@ use crate::audit::{AuditEvent, AuditFilter};
 use crate::host::{HostStore, SESSION_LIFETIME, Session};
 use crate::member::{AcceptBy, INVITATION_LIFETIME, Invitation, Joining, Member, MemberStore, NewInvitation};
 use crate::placed::{Basis, Founder, Held, PlacedStatus, PlacedTenant, Push};
-use crate::stack::{NewStack, Stack, StackStore};
+use crate::stack::{NewStack, Stack, StackLimits, StackStore};
 use crate::{Clock as _, Ids as _, InstanceKeep, Membership, Page, Result, TenantId, TenantRole};
 
 pub mod flag;
@@ -65,12 +65,16 @@ macro_rules! instance_keep_conformance {
                 every_session_of_a_user_ends_at_once
                 ended_sessions_of_long_ago_go
                 a_session_is_for_a_tenant_that_has_a_place
+                a_session_is_for_a_member
                 an_account_is_found_by_login_and_by_user
+                a_new_password_ends_every_session_and_the_old_one_opens_none
+                an_account_goes_unless_it_is_that_of_a_member
             }
             member {
                 a_role_is_set_once_and_every_time_audited
                 a_role_needs_the_present_etag
                 the_last_admin_stays
+                an_admin_over_the_limit_is_none_to_rely_on
                 a_removed_member_is_out_and_its_sessions_for_the_tenant_end
                 pages_hold_every_member_once_and_in_order
                 whoever_came_last_is_over_the_limit
@@ -86,13 +90,14 @@ macro_rules! instance_keep_conformance {
                 members_and_pending_invitations_count_together
                 a_member_joins_no_second_time_and_nobody_over_the_limit
                 a_repeated_invitation_is_the_same_one
-                a_code_leads_to_its_tenant_whatever_became_of_it
+                a_code_leads_to_its_tenant_while_it_is_good
                 pages_hold_every_invitation_once_and_in_order
             }
             stack {
                 a_stack_is_found_as_it_was_made
                 a_name_is_taken_until_its_stack_is_gone
                 a_tenant_has_no_more_stacks_than_its_limit
+                nothing_grows_beyond_the_storage_of_the_plan
                 an_update_sets_what_it_names
                 what_is_so_already_keeps_its_version
                 a_stack_needs_the_present_etag
@@ -124,6 +129,7 @@ macro_rules! instance_keep_conformance {
                 twins_make_one_stack
                 one_name_that_many_want_goes_to_one
                 two_admins_who_remove_each_other_leave_one
+                no_session_outlives_a_removal_however_many_are_opened
                 the_memberships_are_those_of_the_tenants_however_many_change_them
                 one_push_that_comes_often_is_applied_once
                 no_tenant_is_taken_over_the_limit_however_many_pushes_race
@@ -214,10 +220,10 @@ impl Keep {
     /// A stack of that name.
     async fn stack(&self, tenant: TenantId, name: &str) -> Stack {
         let create = change("stack.created");
-        self.stacks().create(scope(tenant), &create, &new_stack(name), 1000).await.unwrap()
+        self.stacks().create(scope(tenant), &create, &new_stack(name), places(1000)).await.unwrap()
     }
 
-    /// A session of the user for the tenant, which began now.
+    /// A session of the member for the tenant, which began now.
     async fn session(&self, tenant: TenantId, who: &str) -> Session {
         let session = new_session(tenant, who, CLOCK.now());
         self.host().open_session(&change("user.login"), &session).await.unwrap();
@@ -314,6 +320,11 @@ fn new_hash() -> [u8; 32] {
 
 fn joining(who: &str, by: AcceptBy) -> Joining {
     Joining { sub: sub(who), email: format!("{who}@example.org"), name: format!("Name of {who}"), by }
+}
+
+/// So many stacks, and storage enough.
+fn places(stacks: u32) -> StackLimits {
+    StackLimits { stacks, storage_gb: 10 }
 }
 
 fn new_stack(name: &str) -> NewStack {

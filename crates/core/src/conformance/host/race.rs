@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{CLOCK, change, change_by, code, held, promised, scope, sub};
-use super::{Keep, founder, joining, new_invitation, new_stack, placed};
+use super::{Keep, founder, joining, new_invitation, new_session, new_stack, placed, places};
 use crate::host::HostStore;
 use crate::member::{AcceptBy, MemberStore};
 use crate::placed::{Basis, PlacedTenant, Push};
@@ -27,7 +27,7 @@ pub async fn no_stack_is_made_over_the_limit_however_many_race(keep: &Keep) {
     let results = keep
         .race(200, |racer, store| async move {
             let new = new_stack(&format!("stack-{racer}"));
-            StackStore::create(&*store, scope(tenant), &change("stack.created"), &new, 20).await
+            StackStore::create(&*store, scope(tenant), &change("stack.created"), &new, places(20)).await
         })
         .await;
     let (made, refused) = split(results);
@@ -107,7 +107,7 @@ pub async fn twins_make_one_stack(keep: &Keep) {
     let results = keep
         .race(32, |_, store| async move {
             let twin = promised(change_by("ann", "stack.created"), "key-1", 1);
-            StackStore::create(&*store, scope(tenant), &twin, &new_stack("attic"), 1).await
+            StackStore::create(&*store, scope(tenant), &twin, &new_stack("attic"), places(1)).await
         })
         .await;
     let ids: BTreeSet<_> = results.into_iter().map(|stack| stack.unwrap().id).collect();
@@ -121,7 +121,7 @@ pub async fn one_name_that_many_want_goes_to_one(keep: &Keep) {
     let results = keep
         .race(32, |_, store| async move {
             let create = change("stack.created");
-            StackStore::create(&*store, scope(tenant), &create, &new_stack("attic"), 100).await
+            StackStore::create(&*store, scope(tenant), &create, &new_stack("attic"), places(100)).await
         })
         .await;
     let (made, refused) = split(results);
@@ -140,7 +140,7 @@ pub async fn two_admins_who_remove_each_other_leave_one(keep: &Keep) {
             .race(2, |racer, store| {
                 let other = subs[racer].clone();
                 async move {
-                    MemberStore::remove(&*store, scope(tenant), &change("member.removed"), &other).await
+                    MemberStore::remove(&*store, scope(tenant), &change("member.removed"), &other, None).await
                 }
             })
             .await;
@@ -149,6 +149,38 @@ pub async fn two_admins_who_remove_each_other_leave_one(keep: &Keep) {
         all_are(&refused, Code::PreconditionFailed);
         let left = keep.everybody(tenant, None).await;
         assert_eq!(left.iter().map(|member| member.role).collect::<Vec<_>>(), [TenantRole::Admin]);
+    }
+}
+
+/// Eight times, of the sessions that eight open while their user is removed, none is there afterwards.
+pub async fn no_session_outlives_a_removal_however_many_are_opened(keep: &Keep) {
+    for number in 0..8 {
+        let tenant = keep.place(&format!("tenant-{number}")).await.id;
+        keep.join(tenant, "ann", TenantRole::Member).await;
+        let results = keep
+            .race(9, |racer, store| async move {
+                let mut opened = Vec::new();
+                if racer == 0 {
+                    MemberStore::remove(&*store, scope(tenant), &change("member.removed"), &sub("ann"), None)
+                        .await?;
+                    return Ok(opened);
+                }
+                for _ in 0..64 {
+                    let session = new_session(tenant, "ann", CLOCK.now());
+                    match HostStore::open_session(&*store, &change("user.login"), &session).await {
+                        Ok(()) => opened.push(session),
+                        Err(fault) => {
+                            assert_eq!(fault.code(), Code::NotFound, "{fault}");
+                            break;
+                        }
+                    }
+                }
+                Ok(opened)
+            })
+            .await;
+        for session in results.into_iter().flat_map(Result::unwrap) {
+            assert!(!keep.is_open(&session).await, "{number}");
+        }
     }
 }
 
@@ -176,7 +208,7 @@ pub async fn the_memberships_are_those_of_the_tenants_however_many_change_them(k
                 assert!(now.is_some(), "{who} joined, and is told so");
                 if racer % 5 == 0 {
                     let remove = change("member.removed");
-                    MemberStore::remove(&*store, there, &remove, &joining.sub).await?;
+                    MemberStore::remove(&*store, there, &remove, &joining.sub, None).await?;
                 }
                 Ok(())
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::slice;
 
 use super::super::{change, scope, sub};
-use super::{Keep, founder, placed};
+use super::{Keep, founder, placed, places};
 use crate::TenantRole;
 use crate::placed::PlacedTenant;
 use crate::stack::StackPatch;
@@ -59,7 +59,7 @@ pub async fn a_change_of_members_is_due(keep: &Keep) {
     set(TenantRole::Member).await;
     keep.members().note_sign_in(scope(tenant), &sub("ann"), super::far()).await.unwrap();
     assert_eq!(due(keep).await, []);
-    keep.members().remove(scope(tenant), &change("member.removed"), &sub("ann")).await.unwrap();
+    keep.members().remove(scope(tenant), &change("member.removed"), &sub("ann"), None).await.unwrap();
     next(BTreeMap::from([(sub(&founder("home")), TenantRole::Admin)])).await;
 }
 
@@ -74,7 +74,7 @@ pub async fn a_change_of_usage_is_due(keep: &Keep) {
     assert!(reports[0].version > before);
     let patch = StackPatch { spec_yaml: Some("x".into()), ..StackPatch::default() };
     let update = change("stack.updated");
-    keep.stacks().update(scope(tenant), &update, stack.id, None, patch, 9).await.unwrap();
+    keep.stacks().update(scope(tenant), &update, stack.id, None, patch, places(9)).await.unwrap();
     assert_eq!(due(keep).await, []);
     keep.stacks().delete(scope(tenant), &change("stack.deleted"), stack.id, None).await.unwrap();
     let after = report(keep).await;

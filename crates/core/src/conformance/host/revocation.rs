@@ -4,7 +4,7 @@ use super::super::{CLOCK, change, held, seconds, sub};
 use super::{Keep, hours, new_session};
 use crate::placed::{Basis, Held, Push};
 use crate::revocation::{KEPT_HOURS, Revocation, UserRevocation};
-use crate::{Change, Clock as _};
+use crate::{Change, Clock as _, TenantRole};
 
 const WHOLE: Basis = Basis::Snapshot { page: 1, last: true };
 
@@ -24,6 +24,9 @@ async fn known(keep: &Keep, who: &str) -> bool {
 /// A session whose sign-in counts no more is gone; those of others, and later ones, stay.
 pub async fn a_revocation_ends_the_sessions_of_before(keep: &Keep) {
     let tenant = keep.place("home").await.id;
+    for who in ["ann", "bob"] {
+        keep.join(tenant, who, TenantRole::Member).await;
+    }
     let time = CLOCK.now();
     let mut sessions = Vec::new();
     for (who, signed_in, stays) in
@@ -49,6 +52,7 @@ pub async fn a_revocation_ends_the_sessions_of_before(keep: &Keep) {
 /// Who is locked has no session, whenever it began; the end of the lock brings none back.
 pub async fn a_lock_ends_every_session(keep: &Keep) {
     let tenant = keep.place("home").await.id;
+    keep.join(tenant, "ann", TenantRole::Member).await;
     let session = keep.session(tenant, "ann").await;
     let before = seconds(session.auth_time, -60);
     push(keep, 1, WHOLE, &[revoked("ann", before, true)]).await;

@@ -1,12 +1,12 @@
 //! What must hold for stacks.
 
 use super::super::{all_pages, change, change_by, code, promised, scope, seconds};
-use super::{Keep, new_stack};
-use crate::stack::{NewStack, PinnedKit, SPEC_MAX_BYTES, Stack, StackPatch};
+use super::{Keep, new_stack, places};
+use crate::stack::{NewStack, PinnedKit, SPEC_MAX_BYTES, Stack, StackLimits, StackPatch};
 use crate::{Change, Code, Error, Etag, Idempotency, Page, Result, TenantId};
 
 async fn create(keep: &Keep, tenant: TenantId, new: &NewStack, limit: u32) -> Result<Stack> {
-    keep.stacks().create(scope(tenant), &change("stack.created"), new, limit).await
+    keep.stacks().create(scope(tenant), &change("stack.created"), new, places(limit)).await
 }
 
 async fn update(
@@ -17,7 +17,8 @@ async fn update(
     limit: u32,
 ) -> (Change, Result<Stack>) {
     let update = change("stack.updated");
-    let result = keep.stacks().update(scope(stack.tenant), &update, stack.id, etag, patch, limit).await;
+    let result =
+        keep.stacks().update(scope(stack.tenant), &update, stack.id, etag, patch, places(limit)).await;
     (update, result)
 }
 
@@ -50,7 +51,7 @@ pub async fn a_stack_is_found_as_it_was_made(keep: &Keep) {
     let tenant = keep.place("home").await.id;
     let created = change("stack.created");
     let new = NewStack { kit: Some(kit("1.0.0")), ..new_stack("attic") };
-    let stack = keep.stacks().create(scope(tenant), &created, &new, 2).await.unwrap();
+    let stack = keep.stacks().create(scope(tenant), &created, &new, places(2)).await.unwrap();
     assert_eq!((stack.id, stack.tenant, &stack.name), (new.id, tenant, &new.name));
     assert_eq!((&stack.kit, &stack.spec_yaml), (&new.kit, &new.spec_yaml));
     assert_eq!((stack.create_time, stack.update_time), (created.time, created.time));
@@ -95,6 +96,26 @@ pub async fn a_tenant_has_no_more_stacks_than_its_limit(keep: &Keep) {
     create(keep, tenant, &new_stack("three"), 2).await.unwrap();
     let other = keep.place("other").await.id;
     create(keep, other, &new_stack("one"), 1).await.unwrap();
+}
+
+/// Where the storage is used up, nothing grows: what is there is read, renamed, made smaller and deleted.
+pub async fn nothing_grows_beyond_the_storage_of_the_plan(keep: &Keep) {
+    let tenant = keep.place("home").await.id;
+    let stack = create(keep, tenant, &new_stack("attic"), 2).await.unwrap();
+    let full = StackLimits { stacks: 2, storage_gb: 0 };
+    let grow = |text: &str| (change("stack.updated"), spec(text));
+    let new = new_stack("cellar");
+    let fault = keep.stacks().create(scope(tenant), &change("stack.created"), &new, full).await.unwrap_err();
+    assert_eq!(over(&fault), Some(("storage", 0, 1)), "{fault}");
+    let (update, patch) = grow(&"x".repeat(stack.spec_yaml.len() + 1));
+    let fault = keep.stacks().update(scope(tenant), &update, stack.id, None, patch, full).await.unwrap_err();
+    assert_eq!(over(&fault), Some(("storage", 0, 1)), "{fault}");
+    assert_eq!(find(keep, &stack).await, Some(stack.clone()));
+    for patch in [name("roof"), spec("x")] {
+        let update = change("stack.updated");
+        keep.stacks().update(scope(tenant), &update, stack.id, None, patch, full).await.unwrap();
+    }
+    keep.stacks().delete(scope(tenant), &change("stack.deleted"), stack.id, None).await.unwrap();
 }
 
 /// What is not named stays.
@@ -179,7 +200,7 @@ pub async fn a_repeat_answers_with_the_same_stack_as_it_is_now(keep: &Keep) {
     let tenant = keep.place("home").await.id;
     let key = |by, request| promised(change_by(by, "stack.created"), "key-1", request);
     let call = async |change: Change, new: &NewStack, limit| {
-        keep.stacks().create(scope(tenant), &change, new, limit).await
+        keep.stacks().create(scope(tenant), &change, new, places(limit)).await
     };
     assert_eq!(code(call(key("ann", 1), &new_stack("attic"), 0).await), Code::QuotaExceeded);
     let first = key("ann", 1);
@@ -203,7 +224,7 @@ pub async fn pages_hold_every_stack_once_and_in_order(keep: &Keep) {
     let mut ids = Vec::new();
     for number in [2, 0, 3, 1] {
         let new = new_stack(&format!("stack-{number}"));
-        keep.stacks().create(scope(tenant), &moment, &new, 9).await.unwrap();
+        keep.stacks().create(scope(tenant), &moment, &new, places(9)).await.unwrap();
         ids.push(new.id.to_string());
     }
     ids.sort_by(|one, other| other.cmp(one));

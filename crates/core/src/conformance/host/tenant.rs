@@ -182,7 +182,10 @@ pub async fn a_repeat_of_a_push_refuses_what_was_refused(keep: &Keep) {
 pub async fn what_is_pushed_again_changes_the_record_and_not_the_members(keep: &Keep) {
     let tenant = keep.place("home").await;
     keep.join(tenant.id, "ann", TenantRole::Admin).await;
-    keep.members().remove(scope(tenant.id), &change("member.removed"), &sub(&founder("home"))).await.unwrap();
+    keep.members()
+        .remove(scope(tenant.id), &change("member.removed"), &sub(&founder("home")), None)
+        .await
+        .unwrap();
     let changed = PlacedTenant {
         name: "Another".into(),
         grant: Some(PlanGrant { plan: Plan::Enterprise, end_time: far() }),
@@ -286,7 +289,7 @@ pub async fn whoever_is_over_the_limit_of_the_plan_is_a_viewer(keep: &Keep) {
     keep.push(&[PlacedTenant { grant: None, ..tenant.clone() }]).await;
     assert_eq!(roles(CLOCK.now()).await, split(5));
     // A place that becomes free is taken by whoever came next.
-    keep.members().remove(scope(tenant.id), &change("member.removed"), &sub("member-1")).await.unwrap();
+    keep.members().remove(scope(tenant.id), &change("member.removed"), &sub("member-1"), None).await.unwrap();
     assert_eq!(keep.role(tenant.id, "member-5").await, Some(TenantRole::Member));
     assert_eq!(keep.role(tenant.id, "member-6").await, Some(TenantRole::Viewer));
 }
