@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -123,6 +124,8 @@ pub enum TenantStanding {
     Suspended,
     /// It is deleted, and can be undeleted.
     Deleted,
+    /// Its data cannot be read now: who its members are is not sure.
+    Unreadable,
 }
 
 /// One tenant that a user is a member of.
@@ -169,10 +172,13 @@ impl Memberships {
         self.0.iter().find(|membership| membership.slug == tenant || membership.tenant.to_string() == tenant)
     }
 
-    /// The one membership of a caller who has only one.
+    /// The one membership of a caller who has only one; deleted tenants count only where there is no other.
     pub fn only(&self) -> Option<&Membership> {
         let mut there = self.0.iter().filter(|membership| membership.standing != TenantStanding::Deleted);
-        there.next().filter(|_| there.next().is_none())
+        match (there.next(), there.next(), self.0.as_slice()) {
+            (Some(only), None, _) | (None, _, [only]) => Some(only),
+            (Some(_), Some(_), _) | (None, _, _) => None,
+        }
     }
 }
 
@@ -285,6 +291,7 @@ impl Caller {
     /// # Errors
     /// - [`Error::NotFound`] for a stranger: that the tenant exists is a secret too.
     /// - [`Error::TenantSuspended`] for every member, while it is suspended.
+    /// - [`Error::Unavailable`] while its data cannot be read.
     /// - [`Error::AuthInsufficient`] for a member of a lesser role.
     pub fn enter(&self, tenant: &str, needed: TenantRole) -> Result<TenantScope> {
         let Some(membership) = self.memberships.find(tenant) else {
@@ -293,6 +300,7 @@ impl Caller {
         match membership.standing {
             TenantStanding::Deleted => Err(Error::not_found("tenant", tenant)),
             TenantStanding::Suspended => Err(Error::TenantSuspended),
+            TenantStanding::Unreadable => Err(unreadable()),
             TenantStanding::Open if membership.role < needed => {
                 Err(Error::AuthInsufficient(format!("the role {needed} is needed in this tenant")))
             }
@@ -309,11 +317,16 @@ impl Caller {
         match self.memberships.find(tenant) {
             Some(membership) if membership.role == TenantRole::Admin => match membership.standing {
                 TenantStanding::Suspended => Err(Error::TenantSuspended),
+                TenantStanding::Unreadable => Err(unreadable()),
                 TenantStanding::Open | TenantStanding::Deleted => Ok(TenantScope(membership.tenant)),
             },
             Some(_) | None => Err(Error::not_found("tenant", tenant)),
         }
     }
+}
+
+fn unreadable() -> Error {
+    Error::unavailable("the tenant's data cannot be read", Duration::from_secs(5))
 }
 
 /// The right to touch the rows of one tenant. Only the access layer gives one out, for the role that the contract
@@ -370,7 +383,7 @@ mod tests {
         let deleted = caller(TenantRole::Admin, TenantStanding::Deleted);
         assert_eq!(code(deleted.enter("home", TenantRole::Viewer)), "NOT_FOUND");
         assert_eq!(code(deleted.restore("home")), "");
-        assert!(deleted.memberships().only().is_none());
+        assert!(deleted.memberships().only().is_some(), "so that it is told to be not there");
         let member = caller(TenantRole::Member, TenantStanding::Deleted);
         assert_eq!(code(member.restore("home")), "NOT_FOUND");
     }

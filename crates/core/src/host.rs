@@ -62,9 +62,33 @@ pub struct Account {
     pub password_hash: String,
 }
 
+/// What is done with a local account and depends on more than its row. Each method happens wholly or not at all.
+#[async_trait]
+pub trait AccountStore: Send + Sync + 'static {
+    /// Opens a session, as [`HostStore::open_session`] does, for a password that was verified against `password_hash`: one
+    /// that was changed since then opens none.
+    ///
+    /// # Errors
+    /// - [`crate::Error::AuthInvalid`] if the account of the session's user has another hash by now, or is gone.
+    /// - those of [`HostStore::open_session`].
+    async fn open_session_by_password(
+        &self,
+        change: &Change,
+        session: &Session,
+        password_hash: &str,
+    ) -> Result<()>;
+
+    /// Takes away the account of somebody who joined nowhere; its login is free again.
+    ///
+    /// # Errors
+    /// - [`crate::Error::NotFound`] if there is no such account.
+    /// - [`crate::Error::PreconditionFailed`] if the user is a member of a tenant.
+    async fn remove_account(&self, change: &Change, sub: &Sub) -> Result<()>;
+}
+
 /// Where that is kept. Each method happens wholly or not at all.
 #[async_trait]
-pub trait HostStore: Send + Sync + 'static {
+pub trait HostStore: AccountStore {
     /// Who this instance is, once it was claimed.
     async fn identity(&self) -> Result<Option<InstanceId>>;
 
@@ -91,6 +115,9 @@ pub trait HostStore: Send + Sync + 'static {
     /// The version of the tenants that is held; `None` if they were never pushed.
     async fn held_tenants(&self) -> Result<Option<u32>>;
 
+    /// The version of the revocations that is held; `None` if they were never pushed.
+    async fn held_revocations(&self) -> Result<Option<u32>>;
+
     /// The tenant of that id or slug, if it has a place here and is not erased.
     async fn find_tenant(&self, name: &str) -> Result<Option<PlacedTenant>>;
 
@@ -100,7 +127,10 @@ pub trait HostStore: Send + Sync + 'static {
     /// What is revoked of the user.
     async fn revocation(&self, sub: &Sub) -> Result<Option<Revocation>>;
 
-    /// Opens a session; ended ones of long ago go.
+    /// Opens a session of a member; ended ones of long ago go.
+    ///
+    /// # Errors
+    /// - [`crate::Error::NotFound`] if the tenant has no place here, or if the user is no member of it.
     async fn open_session(&self, change: &Change, session: &Session) -> Result<()>;
 
     /// The session with a token of that hash, unless it has ended at `now`.
@@ -144,7 +174,7 @@ pub trait HostStore: Send + Sync + 'static {
     /// - [`crate::Error::Conflict`] if the login is taken.
     async fn add_account(&self, change: &Change, account: &Account) -> Result<()>;
 
-    /// Changes the hash of the password.
+    /// Changes the hash of the password, and ends every session of the user.
     ///
     /// # Errors
     /// - [`crate::Error::NotFound`] if there is no such account.

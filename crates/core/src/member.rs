@@ -10,6 +10,9 @@ use crate::{
 /// How long an invitation is good: 7 days.
 pub const INVITATION_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// How many members a tenant has at most, whatever its plan: as many as an instance can report in one message.
+pub const MEMBERS_MAX: u32 = 1000;
+
 /// A user who may enter a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -138,8 +141,8 @@ pub trait MemberStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// - [`crate::Error::NotFound`] if the user is no member.
-    /// - [`crate::Error::PreconditionFailed`] if nobody would be an admin any more.
-    async fn remove(&self, scope: TenantScope, change: &Change, sub: &Sub) -> Result<()>;
+    /// - [`crate::Error::PreconditionFailed`] if nobody would be an admin any more who can act as one: within `limit`.
+    async fn remove(&self, scope: TenantScope, change: &Change, sub: &Sub, limit: Option<u32>) -> Result<()>;
 
     /// Makes an invitation. A change that was made before (same idempotency key) answers with the invitation of that time,
     /// as it is now.
@@ -171,7 +174,7 @@ pub trait MemberStore: Send + Sync + 'static {
     /// - [`crate::Error::PreconditionFailed`] if it is not pending.
     async fn withdraw(&self, scope: TenantScope, change: &Change, id: InvitationId) -> Result<()>;
 
-    /// The tenant for which a code with that hash was made, whether or not it is still good.
+    /// The tenant that a code with that hash leads to, unless it was used or withdrawn; its time may be over.
     async fn tenant_of_code(&self, code_hash: &[u8; 32]) -> Result<Option<TenantId>>;
 
     /// Makes somebody a member by a pending invitation.

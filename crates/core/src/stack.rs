@@ -6,7 +6,7 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{Change, Error, Etag, Listed, Page, Result, StackId, TenantId, TenantScope};
+use crate::{Change, Error, Etag, Limits, Listed, Page, Result, StackId, TenantId, TenantScope};
 
 /// How long a spec may be, in bytes. Source: the contracts, "C7 kits".
 pub const SPEC_MAX_BYTES: usize = 64 * 1024;
@@ -100,23 +100,39 @@ pub struct StackPatch {
     pub kit: Option<Option<PinnedKit>>,
 }
 
+/// What the plan allows a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackLimits {
+    /// How many stacks.
+    pub stacks: u32,
+    /// How much its data may take, in gigabytes (10^9 bytes): what it is beyond, nothing may grow.
+    pub storage_gb: u32,
+}
+
+impl From<Limits> for StackLimits {
+    fn from(limits: Limits) -> Self {
+        let Limits { members: _, nodes: _, stacks, running_simulations: _, storage_gb } = limits;
+        Self { stacks, storage_gb }
+    }
+}
+
 /// Where the stacks of tenants are kept. Each method happens wholly or not at all.
 #[async_trait]
 pub trait StackStore: Send + Sync + 'static {
-    /// Adds the stack, unless the tenant has `limit` stacks. A change that was made before (same idempotency key) answers
+    /// Adds the stack, within `limits`. A change that was made before (same idempotency key) answers
     /// with the stack of that time, as it is now.
     ///
     /// # Errors
     /// - [`Error::Conflict`] if the tenant has a stack of that name, or if the idempotency key was used with another
     ///   request.
-    /// - [`Error::QuotaExceeded`] if the tenant has `limit` stacks.
+    /// - [`Error::QuotaExceeded`] if the tenant has as many stacks as its limit, or its storage is used up.
     /// - [`Error::NotFound`] on a repeat, if the stack was deleted since.
     async fn create(
         &self,
         scope: TenantScope,
         change: &Change,
         stack: &NewStack,
-        limit: u32,
+        limits: StackLimits,
     ) -> Result<Stack>;
 
     /// The stack of that id.
@@ -131,7 +147,8 @@ pub trait StackStore: Send + Sync + 'static {
     /// - [`Error::NotFound`] if there is none of that id.
     /// - [`Error::Conflict`] if another stack has the name.
     /// - [`Error::PreconditionFailed`] if `etag` is not the present one.
-    /// - [`Error::QuotaExceeded`] if `limit` stacks are older than it: it can only be read and deleted.
+    /// - [`Error::QuotaExceeded`] if as many stacks as the limit are older than it: it can only be read and deleted; or if
+    ///   its spec would grow where the storage is used up.
     async fn update(
         &self,
         scope: TenantScope,
@@ -139,7 +156,7 @@ pub trait StackStore: Send + Sync + 'static {
         id: StackId,
         etag: Option<Etag>,
         patch: StackPatch,
-        limit: u32,
+        limits: StackLimits,
     ) -> Result<Stack>;
 
     /// Deletes the stack.

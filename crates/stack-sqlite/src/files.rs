@@ -339,8 +339,11 @@ pub(crate) fn open_blocking(path: &Path, tenant: TenantId, make: bool) -> Result
             cause: "it is not there any more".into(),
         });
     }
-    let db = Database::open(path, MIGRATIONS, options())?;
     let unreadable = |cause: String| OpenError::Damaged { path: path.to_owned(), cause };
+    if !make && path.metadata().is_ok_and(|there| there.len() == 0) {
+        return Err(unreadable("it is empty".into()));
+    }
+    let db = Database::open(path, MIGRATIONS, options())?;
     let owner: Option<String> = look_into(path)
         .and_then(|connection| {
             connection.query_row("SELECT tenant_id FROM tenant", (), |row| row.get(0)).optional()
@@ -348,6 +351,7 @@ pub(crate) fn open_blocking(path: &Path, tenant: TenantId, make: bool) -> Result
         .map_err(|cause| unreadable(cause.to_string()))?;
     match owner {
         Some(owner) if owner != tenant.to_string() => Err(unreadable(format!("it is the file of {owner}"))),
+        None if !make => Err(unreadable("it is the file of no tenant".into())),
         Some(_) | None => Ok(db),
     }
 }

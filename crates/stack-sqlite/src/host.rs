@@ -45,6 +45,10 @@ impl HostStore for StackSqlite {
         self.instance.read(|connection| order::held(connection, tenant::KIND)).await
     }
 
+    async fn held_revocations(&self) -> Result<Option<u32>> {
+        self.instance.read(|connection| order::held(connection, revocation::KIND)).await
+    }
+
     async fn find_tenant(&self, name: &str) -> Result<Option<PlacedTenant>> {
         let name = name.to_owned();
         self.instance.read(move |connection| tenant::find(connection, &name)).await

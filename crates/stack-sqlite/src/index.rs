@@ -88,7 +88,10 @@ impl StackSqlite {
                 untrusted.insert(tenant);
             } else if let Err(cause) = self.heal_one(tenant).await {
                 tracing::warn!(tenant.id = %tenant, %cause, "members not indexed yet");
-                self.stale().insert(tenant, Some(Instant::now() + HEAL_AGAIN));
+                let again = Instant::now() + HEAL_AGAIN;
+                self.stale()
+                    .entry(tenant)
+                    .and_modify(|due| *due = Some((*due).map_or(again, |due| due.max(again))));
                 untrusted.insert(tenant);
             }
         }
@@ -101,8 +104,13 @@ impl StackSqlite {
 
     async fn heal_one(&self, tenant: TenantId) -> Result<()> {
         let alone = self.files.alone(tenant).await?;
-        if !self.stale().contains_key(&tenant) {
-            return Ok(());
+        match self.stale().get(&tenant) {
+            None => return Ok(()),
+            // Somebody else has just tried in vain.
+            Some(Some(again)) if Instant::now() < *again => {
+                return Err(Error::unavailable("the members cannot be read", HEAL_AGAIN));
+            }
+            Some(_) => {}
         }
         let file = self.files.open(tenant).await?;
         self.take_over(tenant, "memberships.healed", &file, &alone).await?;
@@ -219,7 +227,7 @@ fn memberships(
     now: Timestamp,
     untrusted: &BTreeSet<TenantId>,
 ) -> Result<Memberships> {
-    let memberships = query::rows(
+    let mut memberships = query::rows(
         connection,
         "SELECT tenant_id, slug, role, status, plan, plan_end_time,
                 (SELECT COUNT(*)
@@ -246,8 +254,12 @@ fn memberships(
             })
         },
     )?;
-    let trusted = memberships.into_iter().filter(|membership| !untrusted.contains(&membership.tenant));
-    Ok(Memberships::new(trusted.collect()))
+    for membership in &mut memberships {
+        if untrusted.contains(&membership.tenant) {
+            membership.standing = TenantStanding::Unreadable;
+        }
+    }
+    Ok(Memberships::new(memberships))
 }
 
 /// The most members that a plan allows which does not allow every number: nobody needs to count further.

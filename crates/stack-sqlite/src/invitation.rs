@@ -22,16 +22,31 @@ macro_rules! select {
     };
 }
 
-/// In instance.db: the code with that hash leads to the tenant.
-pub(crate) fn index(connection: &Connection, tenant: TenantId, hash: &[u8; 32]) -> Result<()> {
+/// In instance.db: the code with that hash leads to the tenant. Codes whose time is over by `now` go.
+pub(crate) fn index(
+    connection: &Connection,
+    tenant: TenantId,
+    (hash, expire_time): (&[u8; 32], Timestamp),
+    now: Timestamp,
+) -> Result<()> {
     if !tenant::is_placed(connection, tenant)? {
         return Err(Error::not_found("tenant", tenant));
     }
     query::execute(
         connection,
-        "INSERT INTO invitation_codes (code_hash, tenant_id)
-         VALUES (:code_hash, :tenant_id)",
-        named_params! { ":code_hash": hash, ":tenant_id": tenant.to_string() },
+        "DELETE FROM invitation_codes
+          WHERE expire_time <= :now",
+        named_params! { ":now": now.as_microsecond() },
+    )?;
+    query::execute(
+        connection,
+        "INSERT INTO invitation_codes (code_hash, tenant_id, expire_time)
+         VALUES (:code_hash, :tenant_id, :expire_time)",
+        named_params! {
+            ":code_hash": hash,
+            ":tenant_id": tenant.to_string(),
+            ":expire_time": expire_time.as_microsecond(),
+        },
     )
     .map(drop)
 }
@@ -100,8 +115,8 @@ pub(crate) fn list(connection: &Connection, page: &Page, now: Timestamp) -> Resu
     Ok(page.cut(invitations, position))
 }
 
-/// Withdraws an invitation.
-pub(crate) fn withdraw(write: &Write<'_>, scope: TenantScope, id: InvitationId) -> Result<()> {
+/// Withdraws an invitation; answers with the hash of its code, which leads nowhere from now on.
+pub(crate) fn withdraw(write: &Write<'_>, scope: TenantScope, id: InvitationId) -> Result<[u8; 32]> {
     let before = get(write.transaction, id, write.change.time)?;
     match before.status {
         InvitationStatus::Pending => {}
@@ -110,8 +125,9 @@ pub(crate) fn withdraw(write: &Write<'_>, scope: TenantScope, id: InvitationId) 
             return Err(Error::PreconditionFailed(format!("the invitation is not pending: it is {status}")));
         }
     }
-    settle(write, id, "withdrawn")?;
-    write.audit(&id, Some(scope.tenant()), [("email", before.email)])
+    let hash = settle(write, id, "withdrawn")?;
+    write.audit(&id, Some(scope.tenant()), [("email", before.email)])?;
+    Ok(hash)
 }
 
 /// The pending invitation that somebody accepts, and its role.
@@ -136,16 +152,18 @@ pub(crate) fn fitting(write: &Write<'_>, by: &AcceptBy) -> Result<(InvitationId,
     })
 }
 
-/// Says what has become of an invitation.
-pub(crate) fn settle(write: &Write<'_>, id: InvitationId, status: &str) -> Result<()> {
-    query::execute(
+/// Says what has become of an invitation; answers with the hash of its code.
+pub(crate) fn settle(write: &Write<'_>, id: InvitationId, status: &str) -> Result<[u8; 32]> {
+    let hash = query::row(
         write.transaction,
         "UPDATE invitations
             SET status = :status
-          WHERE invitation_id = :invitation_id",
+          WHERE invitation_id = :invitation_id
+        RETURNING code_hash",
         named_params! { ":invitation_id": id.to_string(), ":status": status },
-    )
-    .map(drop)
+        |row| row.get("code_hash"),
+    )?;
+    hash.ok_or_else(|| Error::not_found("invitation", id))
 }
 
 fn refuse_a_second(write: &Write<'_>, email: &str) -> Result<()> {

@@ -38,11 +38,14 @@ mod stack;
 mod tenant;
 
 /// Every step of the schema of `instance.db`. One that was released is never changed; the next one goes below.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "ground",
-    sql: include_str!("../../../migrations/stack/0001_ground.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "ground", sql: include_str!("../../../migrations/stack/0001_ground.sql") },
+    Migration {
+        version: 2,
+        name: "invitation expiry",
+        sql: include_str!("../../../migrations/stack/0002_invitation_expiry.sql"),
+    },
+];
 
 /// How the tenants' files are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +119,15 @@ impl StackSqlite {
     /// - [`OpenError`] says what is wrong with it, and the way out.
     pub fn look(path: &Path) -> Result<(), OpenError> {
         kombify_sqlite::look(path, MIGRATIONS)
+    }
+
+    /// Lets an `instance.db` that nobody uses take over the members of all tenants anew when it is opened next: theirs may
+    /// be files of another moment, as behind a backup. Blocks.
+    ///
+    /// # Errors
+    /// - [`kombify_core::Error::Internal`] if it cannot be written.
+    pub fn distrust(path: &Path) -> Result<()> {
+        recover::distrust(path)
     }
 
     /// Whether `instance.db` answers: cheap enough for a probe every second.

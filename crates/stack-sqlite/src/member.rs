@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kombify_core::member::{Invitation, Joining, Member, MemberStore, NewInvitation};
+use kombify_core::member::{Invitation, Joining, MEMBERS_MAX, Member, MemberStore, NewInvitation};
 use kombify_core::page::Position;
 use kombify_core::placed::Founder;
 use kombify_core::{
@@ -53,9 +53,9 @@ impl MemberStore for StackSqlite {
         self.change_members(scope, change, move |write| set_role(write, scope, &sub, etag, role, limit)).await
     }
 
-    async fn remove(&self, scope: TenantScope, change: &Change, sub: &Sub) -> Result<()> {
+    async fn remove(&self, scope: TenantScope, change: &Change, sub: &Sub, limit: Option<u32>) -> Result<()> {
         let sub = sub.clone();
-        self.change_members(scope, change, move |write| remove(write, scope, &sub)).await
+        self.change_members(scope, change, move |write| remove(write, scope, &sub, limit)).await
     }
 
     async fn invite(
@@ -65,23 +65,19 @@ impl MemberStore for StackSqlite {
         invitation: &NewInvitation,
         limit: Option<u32>,
     ) -> Result<Invitation> {
-        let (tenant, hash) = (scope.tenant(), invitation.code_hash);
+        let (tenant, hash, now) = (scope.tenant(), invitation.code_hash, change.time);
+        let expire_time = invitation.expire_time;
         // Before the invitation itself: a code that leads to a tenant without it does no harm.
         self.instance
             .write(name::beside(change.action, "indexed"), move |transaction| {
-                invitation::index(transaction, tenant, &hash)
+                invitation::index(transaction, tenant, (&hash, expire_time), now)
             })
             .await?;
         let new = invitation.clone();
         let made =
             self.change_file(scope, change, move |write| invitation::invite(write, scope, &new, limit)).await;
         if !made.as_ref().is_ok_and(|made| made.id == invitation.id) {
-            let undone = self.instance.write(name::beside(change.action, "undone"), move |transaction| {
-                invitation::forget(transaction, &hash)
-            });
-            if let Err(cause) = undone.await {
-                tracing::debug!(tenant.id = %tenant, %cause, "the code of no invitation stays");
-            }
+            self.forget_code(name::beside(change.action, "undone"), tenant, hash).await;
         }
         made
     }
@@ -97,7 +93,10 @@ impl MemberStore for StackSqlite {
     }
 
     async fn withdraw(&self, scope: TenantScope, change: &Change, id: InvitationId) -> Result<()> {
-        self.change_file(scope, change, move |write| invitation::withdraw(write, scope, id)).await
+        let hash =
+            self.change_file(scope, change, move |write| invitation::withdraw(write, scope, id)).await?;
+        self.forget_code(name::beside(change.action, "forgotten"), scope.tenant(), hash).await;
+        Ok(())
     }
 
     async fn tenant_of_code(&self, code_hash: &[u8; 32]) -> Result<Option<TenantId>> {
@@ -113,7 +112,10 @@ impl MemberStore for StackSqlite {
         limit: Option<u32>,
     ) -> Result<Member> {
         let joining = joining.clone();
-        self.change_members(scope, change, move |write| accept(write, scope, &joining, limit)).await
+        let joined = self.change_members(scope, change, move |write| accept(write, scope, &joining, limit));
+        let (member, hash) = joined.await?;
+        self.forget_code(name::beside(change.action, "forgotten"), scope.tenant(), hash).await;
+        Ok(member)
     }
 
     async fn memberships(&self, sub: &Sub, now: Timestamp) -> Result<Memberships> {
@@ -124,6 +126,17 @@ impl MemberStore for StackSqlite {
         let (sub, file) = (sub.clone(), self.files.open(scope.tenant()).await?);
         let note = move |transaction: &rusqlite::Transaction<'_>| note_sign_in(transaction, &sub, now);
         file.write("member.signed_in", note).await
+    }
+}
+
+impl StackSqlite {
+    /// Lets a code lead nowhere. Where that fails it goes with its time: in the tenant's file nothing is behind it.
+    async fn forget_code(&self, name: &'static str, tenant: TenantId, hash: [u8; 32]) {
+        let forgotten =
+            self.instance.write(name, move |transaction| invitation::forget(transaction, &hash)).await;
+        if let Err(cause) = forgotten {
+            tracing::debug!(tenant.id = %tenant, %cause, "the code of no invitation stays");
+        }
     }
 }
 
@@ -152,10 +165,8 @@ pub(crate) fn has_address(connection: &Connection, email: &str) -> Result<bool> 
 
 /// Refuses what would be one more than `limit` of what counts as members.
 pub(crate) fn refuse_over(limit: Option<u32>, used: u32) -> Result<()> {
-    match limit {
-        Some(limit) if used >= limit => Err(Error::QuotaExceeded { resource: "members", limit, used }),
-        Some(_) | None => Ok(()),
-    }
+    let limit = limit.unwrap_or(MEMBERS_MAX);
+    if used < limit { Ok(()) } else { Err(Error::QuotaExceeded { resource: "members", limit, used }) }
 }
 
 fn list(connection: &Connection, page: &Page, limit: Option<u32>) -> Result<Listed<Member>> {
@@ -190,7 +201,7 @@ fn set_role(
     let before = get(write.transaction, sub, limit)?;
     Etag::check(etag, before.etag)?;
     if before.role != role {
-        refuse_without_admin(write, &before)?;
+        refuse_without_admin(write, &before, limit)?;
         query::execute(
             write.transaction,
             "UPDATE members
@@ -204,9 +215,10 @@ fn set_role(
     get(write.transaction, sub, limit)
 }
 
-fn remove(write: &Write<'_>, scope: TenantScope, sub: &Sub) -> Result<()> {
-    let before = get(write.transaction, sub, None)?;
-    refuse_without_admin(write, &before)?;
+fn remove(write: &Write<'_>, scope: TenantScope, sub: &Sub, limit: Option<u32>) -> Result<()> {
+    let before = get(write.transaction, sub, limit)?;
+    // One more can act then: whoever comes next in age.
+    refuse_without_admin(write, &before, limit.map(|limit| limit.saturating_add(1)))?;
     query::execute(
         write.transaction,
         "DELETE FROM members
@@ -216,7 +228,13 @@ fn remove(write: &Write<'_>, scope: TenantScope, sub: &Sub) -> Result<()> {
     write.audit(sub, Some(scope.tenant()), [("role", before.role.to_string())])
 }
 
-fn accept(write: &Write<'_>, scope: TenantScope, joining: &Joining, limit: Option<u32>) -> Result<Member> {
+/// Answers with the hash of the invitation's code, too.
+fn accept(
+    write: &Write<'_>,
+    scope: TenantScope,
+    joining: &Joining,
+    limit: Option<u32>,
+) -> Result<(Member, [u8; 32])> {
     let Joining { sub, email, name, by } = joining;
     let (id, role) = invitation::fitting(write, by)?;
     if find(write.transaction, sub, limit)?.is_some() {
@@ -224,23 +242,27 @@ fn accept(write: &Write<'_>, scope: TenantScope, joining: &Joining, limit: Optio
     }
     refuse_over(limit, count(write.transaction)?)?;
     insert(write, (sub, email, name), role, write.change.time)?;
-    invitation::settle(write, id, "accepted")?;
+    let hash = invitation::settle(write, id, "accepted")?;
     let details = [("role", role.to_string()), ("invitationId", id.to_string())];
     write.audit(sub, Some(scope.tenant()), details)?;
-    get(write.transaction, sub, limit)
+    Ok((get(write.transaction, sub, limit)?, hash))
 }
 
-/// Refuses to take the role from the last admin.
-fn refuse_without_admin(write: &Write<'_>, member: &Member) -> Result<()> {
-    if member.role != TenantRole::Admin {
+/// Refuses to take the role from the last admin who can act as one: who is over the plan's limit cannot. `count` is how many
+/// of the oldest members can act afterwards, the member among them.
+fn refuse_without_admin(write: &Write<'_>, member: &Member, count: Option<u32>) -> Result<()> {
+    if member.role != TenantRole::Admin || member.over_limit {
         return Ok(());
     }
     let others = query::exists(
         write.transaction,
         "SELECT 1
-           FROM members
+           FROM (SELECT sub, role
+                   FROM members
+                  ORDER BY create_time, sub
+                  LIMIT COALESCE(:count, -1))
           WHERE role = 'admin' AND sub <> :sub",
-        named_params! { ":sub": member.sub.as_str() },
+        named_params! { ":count": count, ":sub": member.sub.as_str() },
     )?;
     if others {
         Ok(())

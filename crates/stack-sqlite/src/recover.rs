@@ -47,12 +47,23 @@ pub(crate) fn recover(instance: &Path, tenants: &Path) -> Result<Recovered> {
         if placed {
             recovered.placed.push(id);
         }
-        if dirty && let Err(cause) = heal(&mut connection, tenants, id) {
+        // Who has no place here has no members here, and its file cannot be used.
+        if dirty
+            && placed
+            && let Err(cause) = heal(&mut connection, tenants, id)
+        {
             tracing::error!(tenant.id = %id, cause, "the members of a tenant cannot be read");
             recovered.stale.push(id);
         }
     }
     Ok(recovered)
+}
+
+/// Lets the next recovery take over the members of every tenant.
+pub(crate) fn distrust(instance: &Path) -> Result<()> {
+    let connection =
+        Connection::open_with_flags(instance, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(internal)?;
+    query::execute(&connection, "UPDATE tenants SET dirty = 1", ()).map(drop)
 }
 
 fn known(connection: &Connection) -> Result<Vec<Known>> {

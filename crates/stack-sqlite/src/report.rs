@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kombify_core::member::MEMBERS_MAX;
 use kombify_core::tenant::{TenantReport, Usage};
 use kombify_core::{Error, Result, TenantId};
 use kombify_sqlite::{column, query};
@@ -13,11 +14,14 @@ use crate::{StackSqlite, State, locked};
 /// How many tenants are reported at once.
 const BATCH: usize = 20;
 
+/// How many members are reported at once, unless one tenant has more: they go into one message.
+const MEMBERS: usize = MEMBERS_MAX as usize;
+
 /// Up to how many bytes a tenant's file counts as nothing: what an empty one has.
 const EMPTY_BYTES: u64 = 1_000_000;
 
 /// The bytes of a gigabyte. Source: `Usage`.
-const GIGABYTE: u64 = 1_000_000_000;
+pub(crate) const GIGABYTE: u64 = 1_000_000_000;
 
 /// A tenant that was touched when its use is over: what it uses is counted anew.
 pub(crate) struct Touch {
@@ -127,6 +131,7 @@ fn due(connection: &Connection, untrusted: &BTreeSet<TenantId>) -> Result<Vec<Te
     )?;
     reports.retain(|report| !untrusted.contains(&report.tenant));
     reports.truncate(BATCH);
+    let (mut carried, mut fitting) = (0, 0);
     for report in &mut reports {
         let members = query::rows(
             connection,
@@ -136,8 +141,14 @@ fn due(connection: &Connection, untrusted: &BTreeSet<TenantId>) -> Result<Vec<Te
             named_params! { ":tenant_id": report.tenant.to_string() },
             |row| Ok((column::word(row, "sub")?, column::word(row, "role")?)),
         )?;
+        carried += members.len();
+        if fitting > 0 && carried > MEMBERS {
+            break;
+        }
         report.members = members.into_iter().collect();
+        fitting += 1;
     }
+    reports.truncate(fitting);
     Ok(reports)
 }
 

@@ -12,7 +12,7 @@ use crate::StackSqlite;
 use crate::order::{self, Step};
 
 /// The kind of these pushes, in the table of held versions.
-const KIND: &str = "revocations";
+pub(crate) const KIND: &str = "revocations";
 
 impl StackSqlite {
     pub(crate) async fn apply_revocation_push(&self, change: &Change, push: &RevocationPush) -> Result<Held> {

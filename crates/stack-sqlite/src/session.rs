@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
-use kombify_core::host::{Account, Session};
-use kombify_core::{Error, Result, Sub, TenantId};
+use kombify_core::host::{Account, AccountStore, Session};
+use kombify_core::{Change, Error, Result, Sub, TenantId};
 use kombify_sqlite::ledger::Write;
 use kombify_sqlite::{column, constraint, internal, query};
 use rusqlite::{Connection, Row, named_params};
 
-use crate::tenant;
+use crate::{StackSqlite, tenant};
 
 /// How many ended sessions a new one takes away, so that the table stays small and no write is long.
 const SWEPT: u32 = 100;
@@ -20,11 +21,30 @@ macro_rules! select_account {
     };
 }
 
+#[async_trait]
+impl AccountStore for StackSqlite {
+    async fn open_session_by_password(
+        &self,
+        change: &Change,
+        session: &Session,
+        password_hash: &str,
+    ) -> Result<()> {
+        let (session, hash) = (session.clone(), password_hash.to_owned());
+        self.change_instance(change, move |write| open_by_password(write, &session, &hash)).await
+    }
+
+    async fn remove_account(&self, change: &Change, sub: &Sub) -> Result<()> {
+        let sub = sub.clone();
+        self.change_instance(change, move |write| remove_account(write, &sub)).await
+    }
+}
+
 /// Opens a session.
 pub(crate) fn open(write: &Write<'_>, session: &Session) -> Result<()> {
     let Session { hash, tenant, sub, email, name, owner, roles, auth_time, create_time, expire_time } =
         session;
-    if !tenant::is_placed(write.transaction, *tenant)? {
+    // Whoever is removed loses sessions and membership in one transaction: none is opened behind it.
+    if !tenant::is_placed(write.transaction, *tenant)? || !is_member(write.transaction, *tenant, sub)? {
         return Err(Error::not_found("tenant", tenant));
     }
     query::execute(
@@ -60,6 +80,24 @@ pub(crate) fn open(write: &Write<'_>, session: &Session) -> Result<()> {
     write.audit(sub, Some(*tenant), [])
 }
 
+fn open_by_password(write: &Write<'_>, session: &Session, password_hash: &str) -> Result<()> {
+    let account = account_of(write.transaction, &session.sub)?;
+    if account.is_none_or(|account| account.password_hash != password_hash) {
+        return Err(Error::AuthInvalid("the password was changed meanwhile"));
+    }
+    open(write, session)
+}
+
+fn is_member(connection: &Connection, tenant: TenantId, sub: &Sub) -> Result<bool> {
+    query::exists(
+        connection,
+        "SELECT 1
+           FROM memberships
+          WHERE tenant_id = :tenant_id AND sub = :sub",
+        named_params! { ":tenant_id": tenant.to_string(), ":sub": sub.as_str() },
+    )
+}
+
 /// The session with a token of that hash, unless it has ended at `now`.
 pub(crate) fn find(connection: &Connection, hash: &[u8; 32], now: Timestamp) -> Result<Option<Session>> {
     query::row(
@@ -87,13 +125,18 @@ pub(crate) fn end(write: &Write<'_>, hash: &[u8; 32]) -> Result<()> {
 
 /// Ends every session of the user.
 pub(crate) fn end_all(write: &Write<'_>, sub: &Sub) -> Result<()> {
-    let ended = query::execute(
-        write.transaction,
+    let ended = delete_all(write.transaction, sub)?;
+    write.audit(sub, None, [("sessions", ended.to_string())])
+}
+
+/// How many sessions of the user there were.
+fn delete_all(connection: &Connection, sub: &Sub) -> Result<usize> {
+    query::execute(
+        connection,
         "DELETE FROM sessions
           WHERE sub = :sub",
         named_params! { ":sub": sub.as_str() },
-    )?;
-    write.audit(sub, None, [("sessions", ended.to_string())])
+    )
 }
 
 fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
@@ -156,7 +199,31 @@ pub(crate) fn add_account(write: &Write<'_>, account: &Account) -> Result<()> {
     write.audit(sub, None, [("login", login.clone())])
 }
 
-/// Changes the hash of the password.
+/// Takes away the account of somebody who is no member.
+fn remove_account(write: &Write<'_>, sub: &Sub) -> Result<()> {
+    let joined = query::exists(
+        write.transaction,
+        "SELECT 1
+           FROM memberships
+          WHERE sub = :sub",
+        named_params! { ":sub": sub.as_str() },
+    )?;
+    if joined {
+        return Err(Error::PreconditionFailed("the account is that of a member".into()));
+    }
+    let removed = query::execute(
+        write.transaction,
+        "DELETE FROM accounts
+          WHERE sub = :sub",
+        named_params! { ":sub": sub.as_str() },
+    )?;
+    if removed == 0 {
+        return Err(Error::not_found("account", sub));
+    }
+    write.audit(sub, None, [])
+}
+
+/// Changes the hash of the password, and ends every session of the user.
 pub(crate) fn set_password(write: &Write<'_>, sub: &Sub, password_hash: &str) -> Result<()> {
     let changed = query::execute(
         write.transaction,
@@ -168,7 +235,8 @@ pub(crate) fn set_password(write: &Write<'_>, sub: &Sub, password_hash: &str) ->
     if changed == 0 {
         return Err(Error::not_found("account", sub));
     }
-    write.audit(sub, None, [])
+    let ended = delete_all(write.transaction, sub)?;
+    write.audit(sub, None, [("sessions", ended.to_string())])
 }
 
 fn account(row: &Row<'_>) -> rusqlite::Result<Account> {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use kombify_core::page::Position;
-use kombify_core::stack::{NewStack, PinnedKit, Stack, StackName, StackPatch, StackStore};
+use kombify_core::stack::{NewStack, PinnedKit, Stack, StackLimits, StackName, StackPatch, StackStore};
 use kombify_core::{Change, Error, Etag, Listed, Page, Result, StackId, TenantId, TenantScope};
 use kombify_sqlite::ledger::Write;
 use kombify_sqlite::query::Start;
@@ -10,6 +10,7 @@ use kombify_sqlite::{column, constraint, internal, query};
 use rusqlite::{Connection, Row, named_params};
 
 use crate::StackSqlite;
+use crate::report::GIGABYTE;
 
 macro_rules! select {
     ($rest:literal) => {
@@ -29,10 +30,10 @@ impl StackStore for StackSqlite {
         scope: TenantScope,
         change: &Change,
         stack: &NewStack,
-        limit: u32,
+        limits: StackLimits,
     ) -> Result<Stack> {
         let stack = stack.clone();
-        self.change_file(scope, change, move |write| create(write, scope.tenant(), &stack, limit)).await
+        self.change_file(scope, change, move |write| create(write, scope.tenant(), &stack, limits)).await
     }
 
     async fn find(&self, scope: TenantScope, id: StackId) -> Result<Option<Stack>> {
@@ -51,12 +52,12 @@ impl StackStore for StackSqlite {
         id: StackId,
         etag: Option<Etag>,
         patch: StackPatch,
-        limit: u32,
+        limits: StackLimits,
     ) -> Result<Stack> {
         self.change_file(scope, change, move |write| {
             let before = get(write.transaction, scope.tenant(), id)?;
             Etag::check(etag, before.etag)?;
-            update(write, &before, patch, limit)
+            update(write, &before, patch, limits)
         })
         .await
     }
@@ -72,16 +73,17 @@ impl StackStore for StackSqlite {
     }
 }
 
-fn create(write: &Write<'_>, tenant: TenantId, new: &NewStack, limit: u32) -> Result<Stack> {
+fn create(write: &Write<'_>, tenant: TenantId, new: &NewStack, limits: StackLimits) -> Result<Stack> {
     if let Some(earlier) = write.repeated()? {
         return get(write.transaction, tenant, earlier.parse().map_err(Error::internal)?);
     }
     // What stands against the stack is said before a missing place: that stays true on a larger plan.
     refuse_name(write.transaction, &new.name)?;
     let used = count(write.transaction)?;
-    if used >= limit {
-        return Err(Error::QuotaExceeded { resource: "stacks", limit, used });
+    if used >= limits.stacks {
+        return Err(Error::QuotaExceeded { resource: "stacks", limit: limits.stacks, used });
     }
+    refuse_to_grow(write.transaction, limits.storage_gb)?;
     let NewStack { id, name, kit, spec_yaml } = new;
     let stack = Stack {
         id: *id,
@@ -100,9 +102,9 @@ fn create(write: &Write<'_>, tenant: TenantId, new: &NewStack, limit: u32) -> Re
     get(write.transaction, tenant, *id)
 }
 
-fn update(write: &Write<'_>, before: &Stack, patch: StackPatch, limit: u32) -> Result<Stack> {
+fn update(write: &Write<'_>, before: &Stack, patch: StackPatch, limits: StackLimits) -> Result<Stack> {
     let (id, tenant) = (before.id, before.tenant);
-    refuse_over(write.transaction, before, limit)?;
+    refuse_over(write.transaction, before, limits.stacks)?;
     let StackPatch { name, spec_yaml, kit } = patch;
     let after = Stack {
         name: name.unwrap_or_else(|| before.name.clone()),
@@ -112,6 +114,9 @@ fn update(write: &Write<'_>, before: &Stack, patch: StackPatch, limit: u32) -> R
     };
     if after.name != before.name {
         refuse_name(write.transaction, &after.name)?;
+    }
+    if after.spec_yaml.len() > before.spec_yaml.len() {
+        refuse_to_grow(write.transaction, limits.storage_gb)?;
     }
     if after != *before {
         put(write, &after)?;
@@ -131,6 +136,23 @@ fn delete(write: &Write<'_>, tenant: TenantId, id: StackId, etag: Option<Etag>) 
         named_params! { ":stack_id": id.to_string() },
     )?;
     write.audit(&id, Some(tenant), [("name", before.name.to_string())])
+}
+
+/// Refuses what would need more storage than the plan has.
+fn refuse_to_grow(connection: &Connection, limit: u32) -> Result<()> {
+    let used = query::row(
+        connection,
+        "SELECT (page_count - freelist_count) * page_size AS bytes
+           FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+        (),
+        |row| row.get::<_, i64>("bytes"),
+    )?;
+    let used = used.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+    if used < u64::from(limit) * GIGABYTE {
+        return Ok(());
+    }
+    let used = u32::try_from(used.div_ceil(GIGABYTE)).unwrap_or(u32::MAX);
+    Err(Error::QuotaExceeded { resource: "storage", limit, used })
 }
 
 /// Refuses to change a stack that the plan has no place for any more.

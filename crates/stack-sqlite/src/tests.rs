@@ -9,7 +9,7 @@ use kombify_core::host::{HostStore, SESSION_LIFETIME, Session};
 use kombify_core::member::{AcceptBy, INVITATION_LIFETIME, Joining, MemberStore, NewInvitation};
 use kombify_core::placed::{Basis, Founder, Held, PlacedStatus, PlacedTenant, Push};
 use kombify_core::stack::{NewStack, StackStore};
-use kombify_core::{Code, Page, TenantRole};
+use kombify_core::{Code, Membership, Page, Plan, TenantRole, TenantStanding};
 use tempfile::TempDir;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -110,7 +110,9 @@ async fn place(store: &StackSqlite, slug: &str) -> PlacedTenant {
 async fn add_stack(store: &StackSqlite, tenant: TenantId, name: &str) -> Result<()> {
     let new =
         NewStack { id: IDS.stack(now()), name: name.parse().unwrap(), kit: None, spec_yaml: "x".into() };
-    StackStore::create(store, scope(tenant), &change("stack.created"), &new, 20).await.map(drop)
+    StackStore::create(store, scope(tenant), &change("stack.created"), &new, Plan::Enterprise.limits().into())
+        .await
+        .map(drop)
 }
 
 async fn invite(store: &StackSqlite, tenant: TenantId) -> [u8; 32] {
@@ -160,7 +162,8 @@ async fn sign_in(store: &StackSqlite, tenant: TenantId, who: &str) -> [u8; 32] {
 
 async fn is_member(store: &StackSqlite, tenant: TenantId, who: &str) -> bool {
     let memberships = MemberStore::memberships(store, &sub(who), now()).await.unwrap();
-    memberships.iter().any(|membership| membership.tenant == tenant)
+    let is_sure = |membership: &Membership| membership.standing != TenantStanding::Unreadable;
+    memberships.iter().any(|membership| membership.tenant == tenant && is_sure(membership))
 }
 
 async fn is_signed_in(store: &StackSqlite, hash: &[u8; 32]) -> bool {
@@ -293,6 +296,8 @@ async fn a_file_that_cannot_be_opened_harms_only_its_own_tenant() {
     for (what, spoil) in [
         ("a newer schema", (|path| sql(path, "PRAGMA user_version = 99")) as fn(&Path)),
         ("not there", |path| fs::remove_file(path).unwrap()),
+        ("empty", |path| fs::write(path, "").unwrap()),
+        ("nobody's", |path| sql(path, "DELETE FROM tenant")),
         ("no database", |path| fs::write(path, "This is a letter, and no database. ".repeat(200)).unwrap()),
         ("another's", |path| sql(path, "UPDATE tenant SET tenant_id = 'tenant_of_another'")),
     ] {
@@ -320,7 +325,7 @@ async fn a_file_that_cannot_be_opened_harms_only_its_own_tenant() {
         let next = placed("next");
         assert_eq!(push(&store, slice::from_ref(&next), 9).await.refused, [], "{what}");
         add_stack(&store, next.id, "attic").await.unwrap();
-        // Members that cannot be read are nobody's: the index may be wrong about them.
+        // Of members that cannot be read nobody is sure: the index may be wrong about them.
         sql(&home.path().join("instance.db"), "UPDATE tenants SET dirty = 1");
         let (_copy, store) = crashed(home.path()).await;
         assert!(!is_member(&store, broken, "ann").await, "{what}");
@@ -576,6 +581,7 @@ async fn a_copy_of_what_is_in_use_is_whole() {
 async fn sessions_and_accounts_leave_one_row_each_and_rows_never_change() {
     let (home, store) = home(Options::default()).await;
     let tenant = place(&store, "home").await.id;
+    join(&store, tenant, "ann").await;
     let hash = sign_in(&store, tenant, "ann").await;
     HostStore::end_session(&store, &change("user.logout"), &hash).await.unwrap();
     HostStore::end_session(&store, &change("user.logout"), &hash).await.unwrap();

@@ -5,11 +5,12 @@ use kombify_contracts::kombify::stack::v1::{
     ChangePasswordRequest, ChangePasswordResponse, CreateAccountRequest, CreateAccountResponse,
     Session as SessionMessage, SignInRequest, SignInResponse, SignOutRequest, SignOutResponse,
 };
-use kombify_core::host::{Account, HostStore};
+use kombify_core::host::{Account, AccountStore, HostStore};
 use kombify_core::member::{AcceptBy, Joining, MemberStore};
 use kombify_core::{Actor, Change, Error, Memberships, Result, Sub};
 use kombify_mesh::{Opened, OrStatus as _, open, secret};
 use secrecy::SecretString;
+use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use crate::password::Passwords;
@@ -20,12 +21,14 @@ use crate::{Entrance, Host, convert, members};
 pub struct Accounts {
     host: Host,
     passwords: Passwords,
+    /// Whose turn it is to join: a new account that is taken back is nobody else's meanwhile.
+    joining: Mutex<()>,
 }
 
 impl Accounts {
     /// The service, on a host.
     pub fn new(host: &Host) -> Self {
-        Self { host: host.clone(), passwords: Passwords::new() }
+        Self { host: host.clone(), passwords: Passwords::new(), joining: Mutex::default() }
     }
 
     fn check_mode(&self) -> Result<()> {
@@ -49,13 +52,15 @@ impl Accounts {
         self.open(&opened.change, account).await
     }
 
-    /// Opens a session of an account for the tenant that it is a member of.
+    /// Opens a session of an account, whose password is right, for the tenant that it is a member of.
     async fn open(&self, change: &Change, account: Account) -> Result<SessionMessage> {
-        let Account { sub, login: _, name, password_hash: _ } = account;
+        let Account { sub, login: _, name, password_hash } = account;
         let memberships = MemberStore::memberships(&*self.host.keep, &sub, change.time).await?;
         let tenant = first(&memberships).ok_or(Error::AuthInvalid("the account is no member any more"))?;
         let user = local_user(sub, name, change.time);
-        let session = sessions::open(&self.host, change, SignedIn { user }, &tenant).await?;
+        let signed_in = SignedIn { user };
+        let session =
+            sessions::open_by_password(&self.host, change, signed_in, &tenant, &password_hash).await?;
         let OpenedSession { token, expire_time, .. } = session;
         Ok(SessionMessage { token, expire_time: Some(convert::time(expire_time)) })
     }
@@ -68,25 +73,66 @@ impl Accounts {
         let tenant = MemberStore::tenant_of_code(&*self.host.keep, &code_hash).await?.ok_or_else(absent)?;
         let placed =
             HostStore::find_tenant(&*self.host.keep, &tenant.to_string()).await?.ok_or_else(absent)?;
-        if HostStore::find_account(&*self.host.keep, &login).await?.is_some() {
-            return Err(Error::Conflict(format!("the login {login} is taken")));
-        }
-        let sub: Sub = format!("local-{}", self.host.ids.uuid(opened.change.time)).parse()?;
-        let password_hash = self.passwords.hash(&*self.host.ids, SecretString::from(password)).await?;
-        let account = Account { sub: sub.clone(), login, name: name.clone(), password_hash };
-        let actor = Actor { sub: Some(sub.clone()), ..opened.change.actor.clone() };
+        let password = SecretString::from(password);
+        let turn = self.joining.lock().await;
+        let known = HostStore::find_account(&*self.host.keep, &login).await?;
+        let is_new = known.is_none();
+        let account = match known {
+            // Of whoever was removed, or did not come as far as the membership.
+            Some(account) => self.known(account, password).await?,
+            None => self.new_account(&opened.change, login, name, password).await?,
+        };
+        let actor = Actor { sub: Some(account.sub.clone()), ..opened.change.actor.clone() };
         let change = Change { actor, ..opened.change };
-        // The membership first: without it an account could do nothing, and the code is good once.
-        let joining = Joining { sub, email: String::new(), name, by: AcceptBy::Code(code_hash) };
-        members::join(&self.host, &change.beside("invitation.accepted"), &placed, &joining).await?;
-        if let Err(fault) = HostStore::add_account(&*self.host.keep, &change, &account).await {
-            let scope =
-                kombify_core::TenantScope::system(placed.id, "an account that could not be made leaves");
-            MemberStore::remove(&*self.host.keep, scope, &change.beside("member.removed"), &account.sub)
-                .await?;
+        // The account first: without a membership it can do nothing, and the code is good once.
+        if is_new {
+            HostStore::add_account(&*self.host.keep, &change, &account).await?;
+        }
+        let joining = Joining {
+            sub: account.sub.clone(),
+            email: String::new(),
+            name: account.name.clone(),
+            by: AcceptBy::Code(code_hash),
+        };
+        let accept = change.beside("invitation.accepted");
+        if let Err(fault) = members::join(&self.host, &accept, &placed, &joining).await {
+            if is_new {
+                self.take_back(&change, &account).await;
+            }
             return Err(fault);
         }
+        drop(turn);
         self.open(&change, account).await
+    }
+
+    /// The account, for whoever has its password; for everybody else its login is taken.
+    async fn known(&self, account: Account, password: SecretString) -> Result<Account> {
+        if self.passwords.verify(Some(&account.password_hash), password).await? {
+            Ok(account)
+        } else {
+            Err(Error::Conflict(format!("the login {} is taken", account.login)))
+        }
+    }
+
+    async fn new_account(
+        &self,
+        change: &Change,
+        login: String,
+        name: String,
+        password: SecretString,
+    ) -> Result<Account> {
+        let sub: Sub = format!("local-{}", self.host.ids.uuid(change.time)).parse()?;
+        let password_hash = self.passwords.hash(&*self.host.ids, password).await?;
+        Ok(Account { sub, login, name, password_hash })
+    }
+
+    /// Takes away the account of somebody who could not join. Where that fails, it waits for whoever has its password.
+    async fn take_back(&self, change: &Change, account: &Account) {
+        let change = change.beside("account.removed");
+        let removed = AccountStore::remove_account(&*self.host.keep, &change, &account.sub).await;
+        if let Err(cause) = removed {
+            tracing::warn!(user.sub = %account.sub, %cause, "an account without a membership stays");
+        }
     }
 
     async fn change_password(&self, opened: Opened<ChangePasswordRequest>) -> Result<()> {
@@ -100,8 +146,6 @@ impl Accounts {
         }
         let hash = self.passwords.hash(&*self.host.ids, SecretString::from(new_password)).await?;
         HostStore::set_password(&*self.host.keep, &opened.change, &sub, &hash).await?;
-        let change = opened.change.beside("user.logout");
-        HostStore::end_sessions_of(&*self.host.keep, &change, &sub).await?;
         tracing::info!(user.sub = %sub, "password changed");
         Ok(())
     }

@@ -53,7 +53,8 @@ impl Members {
     }
 
     async fn remove(&self, scope: TenantScope, change: &Change, sub: &Sub) -> Result<()> {
-        MemberStore::remove(&*self.host.keep, scope, change, sub).await?;
+        let limit = self.host.limits(scope).await?.members;
+        MemberStore::remove(&*self.host.keep, scope, change, sub, limit).await?;
         tracing::info!(tenant.id = %scope.tenant(), user.sub = %sub, "member removed");
         Ok(())
     }
@@ -98,8 +99,10 @@ impl Members {
     async fn accept(&self, opened: Opened<AcceptInvitationRequest>) -> Result<Joined> {
         let AcceptInvitationRequest { code, tenant } = &opened.message;
         let user = opened.user()?.clone();
-        let absent =
-            || Error::not_found("invitation", if tenant.is_empty() { "of that code" } else { tenant });
+        // The same for whoever is not invited, whether or not there is such a tenant.
+        let absent = || {
+            Error::not_found("invitation", if code.is_empty() { "for that address" } else { "of that code" })
+        };
         let (email, name) = self.profile(&user).await?;
         let (named, by) = if code.is_empty() {
             if tenant.is_empty() {

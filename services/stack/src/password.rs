@@ -1,4 +1,4 @@
-//! Passwords of local accounts: Argon2id, one at a time per processor.
+//! Passwords of local accounts: Argon2id, two at a time.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use kombify_core::{Error, Ids, Result};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
-/// How many are hashed at once: each takes memory and a processor for some tens of milliseconds.
+/// How many are hashed at once, however many processors there are: each takes 19 MB, and a processor for some tens of
+/// milliseconds.
 const AT_ONCE: usize = 2;
 
 /// The hash of nobody's password: what an unknown login is held against, so that it takes as long as a known one.

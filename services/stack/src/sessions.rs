@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kombify_core::host::{HostStore, SESSION_LIFETIME, Session};
+use kombify_core::host::{AccountStore, HostStore, SESSION_LIFETIME, Session};
 use kombify_core::member::MemberStore;
 use kombify_core::placed::{PlacedStatus, PlacedTenant};
 use kombify_core::{Actor, Change, Error, Result, Sub, TenantRole, TenantScope, UserIdentity};
@@ -65,8 +65,33 @@ pub(crate) struct OpenedSession {
 pub(crate) async fn open(
     host: &Host,
     change: &Change,
+    signed_in: SignedIn,
+    tenant: &str,
+) -> Result<OpenedSession> {
+    open_by(host, change, signed_in, tenant, None).await
+}
+
+/// The same for somebody whose password was verified against `password_hash`.
+///
+/// # Errors
+/// - those of [`open`].
+/// - [`Error::AuthInvalid`] if the password was changed meanwhile.
+pub(crate) async fn open_by_password(
+    host: &Host,
+    change: &Change,
+    signed_in: SignedIn,
+    tenant: &str,
+    password_hash: &str,
+) -> Result<OpenedSession> {
+    open_by(host, change, signed_in, tenant, Some(password_hash)).await
+}
+
+async fn open_by(
+    host: &Host,
+    change: &Change,
     SignedIn { user }: SignedIn,
     tenant: &str,
+    password_hash: Option<&str>,
 ) -> Result<OpenedSession> {
     let absent = || Error::not_found("tenant", tenant);
     let placed = HostStore::find_tenant(&*host.keep, tenant).await?.ok_or_else(absent)?;
@@ -97,7 +122,13 @@ pub(crate) async fn open(
     };
     let actor = Actor { sub: Some(user.sub.clone()), ..change.actor.clone() };
     let change = Change { actor, action: "user.login", ..change.clone() };
-    HostStore::open_session(&*host.keep, &change, &session).await?;
+    // Read above for what is answered; that it is so still is held in the transaction that opens the session.
+    match password_hash {
+        Some(hash) => {
+            AccountStore::open_session_by_password(&*host.keep, &change, &session, hash).await?;
+        }
+        None => HostStore::open_session(&*host.keep, &change, &session).await?,
+    }
     let scope = TenantScope::system(placed.id, "a member signs in");
     MemberStore::note_sign_in(&*host.keep, scope, &user.sub, change.time).await?;
     tracing::info!(tenant.id = %placed.id, user.sub = %user.sub, "session opened");

@@ -41,8 +41,8 @@ impl Stacks {
             kit: pin(&kit)?,
             spec_yaml,
         };
-        let limit = self.host.limits(scope).await?.stacks;
-        let stack = StackStore::create(&*self.host.keep, scope, &opened.change, &stack, limit).await?;
+        let limits = self.host.limits(scope).await?.into();
+        let stack = StackStore::create(&*self.host.keep, scope, &opened.change, &stack, limits).await?;
         tracing::info!(tenant.id = %stack.tenant, stack.id = %stack.id, "stack created");
         Ok(convert::stack(stack))
     }
@@ -75,9 +75,9 @@ impl Stacks {
             spec_yaml,
             kit: kit.as_deref().map(pin).transpose()?,
         };
-        let limit = self.host.limits(scope).await?.stacks;
+        let limits = self.host.limits(scope).await?.into();
         let stack =
-            StackStore::update(&*self.host.keep, scope, &opened.change, id, etag, patch, limit).await?;
+            StackStore::update(&*self.host.keep, scope, &opened.change, id, etag, patch, limits).await?;
         tracing::info!(tenant.id = %stack.tenant, stack.id = %stack.id, "stack updated");
         Ok(convert::stack(stack))
     }

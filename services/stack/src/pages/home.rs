@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, State};
+use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::response::Response;
 use kombify_contracts::kombify::identity::v1::identity_service_client::IdentityServiceClient;
@@ -13,8 +12,8 @@ use kombify_contracts::kombify::stack::v1::evaluation_service_client::Evaluation
 use kombify_contracts::kombify::stack::v1::member_service_client::MemberServiceClient;
 use kombify_contracts::kombify::stack::v1::stack_service_client::StackServiceClient;
 use kombify_contracts::kombify::stack::v1::{
-    CreateStackRequest, DeleteStackRequest, EvaluateFlagsRequest, Evaluations, ListMembersRequest,
-    ListStacksRequest, Member, SignOutRequest, Stack,
+    CreateStackRequest, DeleteStackRequest, EvaluateFlagsRequest, Evaluations, GetEntitlementsRequest,
+    ListMembersRequest, ListStacksRequest, Member, SignOutRequest, Stack,
 };
 use kombify_core::{Code, Error, Result};
 use kombify_pages::{alert, beside, page};
@@ -22,7 +21,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::calls::{Calls, answer};
-use super::{Fault, Portal, see_other};
+use super::{Fault, Portal, form, see_other};
 use crate::Entrance;
 
 /// How many stacks and members the page shows.
@@ -63,10 +62,11 @@ pub(super) async fn create_stack(
     State(portal): State<Arc<Portal>>,
     extensions: Extensions,
     headers: HeaderMap,
-    form: Result<Form<NewStack>, FormRejection>,
+    request: Request,
 ) -> Result<Response, Fault> {
     portal.check_origin(&headers)?;
-    let Form(typed) = form.map_err(|_| Error::invalid("", "the form is too large or cannot be read"))?;
+    let typed = form::<NewStack>(request).await;
+    let typed = typed.map_err(|_| Error::invalid("", "the form is too large or cannot be read"))?;
     let calls = calls(&portal, &extensions, &headers)?;
     let NewStack { name, spec_yaml } = typed.clone();
     // Browsers send CRLF from a text area, whatever was typed.
@@ -86,10 +86,11 @@ pub(super) async fn delete_stack(
     State(portal): State<Arc<Portal>>,
     extensions: Extensions,
     headers: HeaderMap,
-    form: Result<Form<OldStack>, FormRejection>,
+    request: Request,
 ) -> Result<Response, Fault> {
     portal.check_origin(&headers)?;
-    let Form(OldStack { id }) = form.map_err(|_| Error::invalid("id", "must be the id of a stack"))?;
+    let old = form::<OldStack>(request).await;
+    let OldStack { id } = old.map_err(|_| Error::invalid("id", "must be the id of a stack"))?;
     let calls = calls(&portal, &extensions, &headers)?;
     answer(
         StackServiceClient::new(calls).delete_stack(DeleteStackRequest { id, etag: String::new() }).await,
@@ -134,6 +135,8 @@ fn calls(portal: &Portal, extensions: &Extensions, headers: &HeaderMap) -> Resul
 /// What the page shows.
 struct Tenant {
     whoami: WhoAmIResponse,
+    /// The tenant's, which may be another than the user's own.
+    plan: Result<String>,
     stacks: Vec<Stack>,
     members: Vec<Member>,
     flags: Result<Evaluations>,
@@ -146,10 +149,13 @@ async fn read(calls: Calls) -> Result<Tenant> {
     let request = ListMembersRequest { limit: SHOWN, cursor: String::new() };
     let members = answer(MemberServiceClient::new(calls.clone()).list_members(request).await)?.data;
     // A set that was never pushed must not hide everything else.
+    let entitled =
+        EvaluationServiceClient::new(calls.clone()).get_entitlements(GetEntitlementsRequest {}).await;
+    let plan = answer(entitled).map(|answer| answer.data.unwrap_or_default().plan);
     let flags =
         answer(EvaluationServiceClient::new(calls).evaluate_flags(EvaluateFlagsRequest::default()).await)
             .map(|answer| answer.data.unwrap_or_default());
-    Ok(Tenant { whoami, stacks, members, flags })
+    Ok(Tenant { whoami, plan, stacks, members, flags })
 }
 
 async fn render(
@@ -167,8 +173,12 @@ async fn render(
             let status = fault.map_or(StatusCode::OK, |fault| {
                 StatusCode::from_u16(fault.code().http()).unwrap_or(StatusCode::BAD_REQUEST)
             });
-            let mut response = page(status, tenant_page(&tenant, typed, fault));
-            if let Entrance::Platform { cloud, .. } = &portal.host.entrance {
+            let cloud = match &portal.host.entrance {
+                Entrance::Platform { cloud, .. } => Some(cloud.as_str()),
+                Entrance::Alone => None,
+            };
+            let mut response = page(status, tenant_page(&tenant, cloud, typed, fault));
+            if let Some(cloud) = cloud {
                 // Signing out leads there, and browsers hold the policy against where a form leads, too.
                 let policy = kombify_pages::policy(&format!("'self' {cloud}"), false)?;
                 response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -199,14 +209,21 @@ fn signed_out(portal: &Portal) -> Response {
     page(StatusCode::UNAUTHORIZED, kombify_pages::layout("Not signed in", None, &body))
 }
 
-fn tenant_page(tenant: &Tenant, typed: &NewStack, fault: Option<&Error>) -> Markup {
+fn tenant_page(tenant: &Tenant, cloud: Option<&str>, typed: &NewStack, fault: Option<&Error>) -> Markup {
     let who = tenant.whoami.data.clone().unwrap_or_default();
     let membership = who.memberships.first().cloned().unwrap_or_default();
     let name = if who.name.is_empty() { &who.user_id } else { &who.name };
     let writes = membership.role != "viewer";
     let body = html! {
-        p { "Tenant " strong { (membership.slug) } ", where you are " strong { (membership.role) } ", on the plan " strong { (who.plan) } "." }
+        p {
+            "Tenant " strong { (membership.slug) } ", where you are " strong { (membership.role) }
+            @if let Ok(plan) = &tenant.plan { ", on the plan " strong { (plan) } }
+            "."
+        }
+        @if let Some(cloud) = cloud { p { a href=(format!("{cloud}/")) { "All your tenants" } } }
         h2 { "Stacks" }
+        // What was typed by whoever may not write any more.
+        @if let Some(fault) = fault && !writes { (alert(fault)) }
         (stacks(&tenant.stacks, writes))
         @if writes { (new_stack(typed, fault)) }
         h2 { "Members" }
@@ -257,12 +274,13 @@ fn new_stack(typed: &NewStack, fault: Option<&Error>) -> Markup {
             }
             label for="name" { "Name" }
             input id="name" name="name" value=(typed.name) required maxlength="63" autocomplete="off"
-                aria-invalid=[wrong.contains_key("name").then_some("true")];
+                aria-describedby="name-says" aria-invalid=[wrong.contains_key("name").then_some("true")];
             (beside("name", &wrong, NAME_RULE))
             p.note { (NAME_RULE) "." }
             label for="spec" { "Spec (YAML)" }
-            textarea id="spec" name="spec_yaml" rows="6"
-                aria-invalid=[wrong.contains_key("specYaml").then_some("true")] { (typed.spec_yaml) }
+            // A browser takes the first line's end off.
+            textarea id="spec" name="spec_yaml" rows="6" aria-describedby="specYaml-says"
+                aria-invalid=[wrong.contains_key("specYaml").then_some("true")] { "\n" (typed.spec_yaml) }
             (beside("specYaml", &wrong, "text of at most 64 KiB"))
             button type="submit" { "Create stack" }
         }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, State};
+use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::response::Response;
 use kombify_contracts::kombify::stack::v1::account_service_client::AccountServiceClient;
@@ -15,7 +14,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::calls::{Calls, answer};
-use super::{Fault, Portal, see_other};
+use super::{Fault, Portal, form, see_other};
 use crate::Entrance;
 
 /// How long the session's cookie is kept, in seconds: as long as the session.
@@ -48,11 +47,12 @@ pub(super) async fn sign_in(
     State(portal): State<Arc<Portal>>,
     extensions: Extensions,
     headers: HeaderMap,
-    form: Result<Form<SignIn>, FormRejection>,
+    request: Request,
 ) -> Result<Response, Fault> {
     elsewhere(&portal)?;
     portal.check_origin(&headers)?;
-    let Form(SignIn { login, password }) = form.map_err(|_| Error::invalid("", "the form cannot be read"))?;
+    let typed = form::<SignIn>(request).await;
+    let SignIn { login, password } = typed.map_err(|_| Error::invalid("", "the form cannot be read"))?;
     let calls = Calls::new(portal.calls.clone(), &extensions, &headers, None);
     let request = SignInRequest { login: login.clone(), password };
     match answer(AccountServiceClient::new(calls).sign_in(request).await) {
@@ -75,11 +75,12 @@ pub(super) async fn join(
     State(portal): State<Arc<Portal>>,
     extensions: Extensions,
     headers: HeaderMap,
-    form: Result<Form<Join>, FormRejection>,
+    request: Request,
 ) -> Result<Response, Fault> {
     elsewhere(&portal)?;
     portal.check_origin(&headers)?;
-    let Form(typed) = form.map_err(|_| Error::invalid("", "the form cannot be read"))?;
+    let typed = form::<Join>(request).await;
+    let typed = typed.map_err(|_| Error::invalid("", "the form cannot be read"))?;
     let calls = Calls::new(portal.calls.clone(), &extensions, &headers, None);
     let request = CreateAccountRequest {
         code: typed.code.trim().to_owned(),

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{FormRejection, QueryRejection};
-use axum::extract::{Form, Query, State};
-use axum::http::{Extensions, HeaderMap, header};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::http::{Extensions, HeaderMap};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +15,7 @@ use kombify_mesh::secret;
 use kombify_pages::cookies::SameSite;
 use serde::Deserialize;
 
-use super::{Fault, Portal, see_other};
+use super::{Fault, Portal, form, see_other};
 use crate::sessions::is_secure;
 use crate::{Entrance, sso};
 
@@ -70,22 +70,12 @@ pub(super) async fn callback(
     State(portal): State<Arc<Portal>>,
     extensions: Extensions,
     headers: HeaderMap,
-    launched: Result<Form<Launched>, FormRejection>,
+    request: Request,
 ) -> Result<Response, Fault> {
     let Entrance::Platform { cloud, .. } = &portal.host.entrance else {
         return Err(Error::NotImplemented("single sign-on".into()).into());
     };
-    check_origin(&headers, cloud)?;
-    let nonce = kombify_mesh::identity::cookie(&headers, &portal.nonce_cookie)?.ok_or(Error::AuthInvalid(
-        "this browser did not begin the launch, or took too long: open the tenant again",
-    ))?;
-    let Form(Launched { code }) = launched.map_err(|_| Error::invalid("code", "must be a launch code"))?;
-    let is_code =
-        code.len() == 43 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-    if !is_code {
-        return Err(Error::invalid("code", "must be a launch code").into());
-    }
-    let challenge = URL_SAFE_NO_PAD.encode(secret::hash(nonce));
+    let (code, challenge) = take(&headers, cloud, &portal.nonce_cookie, request).await?;
     let context = Context::of_page(&extensions, &headers, None);
     let change = Change {
         actor: Actor::default(),
@@ -105,11 +95,105 @@ pub(super) async fn callback(
     Ok(response)
 }
 
+/// The code of a launch, and the challenge of the browser that began it. What comes from another page than Cloud's, or
+/// from a browser that began no launch, is not even read, and never gets to Admin, which writes down what it refuses.
+/// Whether the nonce is the one of the code only Admin knows.
+async fn take(
+    headers: &HeaderMap,
+    cloud: &str,
+    nonce_cookie: &str,
+    request: Request,
+) -> Result<(String, String)> {
+    check_origin(headers, cloud)?;
+    let nonce = kombify_mesh::identity::cookie(headers, nonce_cookie)?.filter(|nonce| is_secret(nonce));
+    let nonce = nonce.ok_or(Error::AuthInvalid(
+        "this browser did not begin the launch, or took too long: open the tenant again",
+    ))?;
+    match form::<Launched>(request).await {
+        Ok(Launched { code }) if is_secret(&code) => Ok((code, URL_SAFE_NO_PAD.encode(secret::hash(nonce)))),
+        Ok(_) | Err(_) => Err(Error::invalid("code", "must be a launch code")),
+    }
+}
+
 /// A launch comes from Cloud's own page: by its configured origin, never by `Host`.
 fn check_origin(headers: &HeaderMap, cloud: &str) -> Result<()> {
-    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    if origin == Some(cloud) {
-        return Ok(());
+    kombify_pages::same_origin(headers, cloud)
+        .map_err(|_| Error::AuthInvalid("the launch comes from a page that is not Cloud's"))
+}
+
+/// Whether a text has the form of what [`secret::make`] makes.
+fn is_secret(text: &str) -> bool {
+    text.len() == 43 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::{HeaderValue, header};
+    use kombify_core::Code;
+    use tokio::time::timeout;
+    use tonic::codegen::{Bytes, tokio_stream};
+
+    use super::*;
+
+    const CLOUD: &str = "https://cloud.example";
+    const COOKIE: &str = "kombify_stack_launch";
+
+    fn headers(origins: &[&'static str], cookie: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for origin in origins {
+            headers.append(header::ORIGIN, HeaderValue::from_static(origin));
+        }
+        headers.insert(header::COOKIE, cookie.parse().unwrap());
+        headers
     }
-    Err(Error::AuthInvalid("the launch comes from a page that is not Cloud's"))
+
+    fn posted(body: Body) -> Request {
+        let request = Request::post("/sso/callback");
+        request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(body).unwrap()
+    }
+
+    async fn is_refused(origins: &[&'static str], cookie: &str) {
+        let never = tokio_stream::pending::<Result<Bytes, Infallible>>();
+        let headers = headers(origins, cookie);
+        let taken = take(&headers, CLOUD, COOKIE, posted(Body::from_stream(never)));
+        let taken = timeout(Duration::from_secs(1), taken).await.expect("nobody waits for the form");
+        assert_eq!(taken.unwrap_err().code(), Code::AuthInvalid, "{origins:?} {cookie}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_browser_did_not_begin_or_cloud_did_not_send_is_not_even_read() {
+        let good = format!("{COOKIE}={}", "n".repeat(43));
+        for origins in [
+            &[][..],
+            &["null"],
+            &["https://evil.example"],
+            &["https://cloud.example.evil.example"],
+            &[CLOUD, CLOUD],
+        ] {
+            is_refused(origins, &good).await;
+        }
+        for nonce in ["", "short", &"=".repeat(43), &"n".repeat(44)] {
+            is_refused(&[CLOUD], &format!("{COOKIE}={nonce}")).await;
+        }
+        for cookie in ["other=1", &format!("{good}; {good}")] {
+            is_refused(&[CLOUD], cookie).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_code_goes_on_with_the_challenge_of_this_browsers_nonce() {
+        let nonce = "n".repeat(43);
+        let headers = headers(&[CLOUD], &format!("{COOKIE}={nonce}"));
+        let code = "c".repeat(43);
+        let taken = take(&headers, CLOUD, COOKIE, posted(format!("code={code}").into())).await.unwrap();
+        assert_eq!(taken, (code, URL_SAFE_NO_PAD.encode(secret::hash(&nonce))));
+        for wrong in ["", "code=", "code=short", &format!("code={}%3D", "c".repeat(42))] {
+            let refused = take(&headers, CLOUD, COOKIE, posted(wrong.to_owned().into())).await.unwrap_err();
+            assert_eq!(refused.code(), Code::ValidationFailed, "{wrong}");
+        }
+    }
 }
