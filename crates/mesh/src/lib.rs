@@ -15,6 +15,7 @@ pub mod identity;
 pub mod join;
 pub mod limits;
 pub mod malformed;
+pub mod pages;
 pub mod rate;
 pub mod report;
 pub mod room;

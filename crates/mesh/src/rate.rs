@@ -152,6 +152,15 @@ impl RateLimiter {
 }
 
 impl Counted {
+    /// The fault of a request that was over the limit.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        if self.allowed {
+            return None;
+        }
+        metrics::counter!("kombify_rate_limited_total").increment(1);
+        Some(Error::RateLimited { limit: self.limit, retry_after: self.reset })
+    }
+
     fn write(&self, headers: &mut HeaderMap) {
         let reset = seconds_up(self.reset);
         for (name, value) in [
@@ -186,11 +195,9 @@ impl Room for Limit {
         let Some(counted) = self.limiter.count(class, &caller, address) else {
             return forward(inner, request).await;
         };
-        let mut response = if counted.allowed {
-            forward(inner, request).await
-        } else {
-            metrics::counter!("kombify_rate_limited_total").increment(1);
-            refuse(&Error::RateLimited { limit: counted.limit, retry_after: counted.reset })
+        let mut response = match counted.refusal() {
+            None => forward(inner, request).await,
+            Some(refusal) => refuse(&refusal),
         };
         counted.write(response.headers_mut());
         response

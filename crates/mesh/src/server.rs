@@ -34,6 +34,7 @@ use crate::identity::verifier::Verifier;
 use crate::identity::{Identify, Sessions};
 use crate::limits::{CatchPanic, Due, OneMessage, Shed, Weigh};
 use crate::malformed::RefuseMalformed;
+use crate::pages::Plain;
 use crate::rate::{Limit, RateLimiter};
 use crate::room::{Inner, RoomLayer};
 use crate::status::Complete;
@@ -164,6 +165,21 @@ impl Module {
         BoxCloneSyncService::new(rooms)
     }
 
+    /// The rooms that bound a page: panic, shed, deadline, each refusal in plain words. Pages have as many places as
+    /// calls, beside theirs; the deadline is the server's own, whatever the browser says, and holds for its form, too.
+    fn bounded_pages(&self, router: Router) -> App {
+        let config = &self.config;
+        let timeout = Duration::from_secs(config.request_timeout_seconds);
+        let idle = Duration::from_secs(config.stream_idle_seconds);
+        let rooms = ServiceBuilder::new()
+            .layer(RoomLayer(Plain))
+            .layer(RoomLayer(CatchPanic))
+            .layer(RoomLayer(Shed::new(config.max_requests)))
+            .layer(RoomLayer(Due { default: timeout, longest: timeout, idle }))
+            .service(site(router));
+        BoxCloneSyncService::new(rooms)
+    }
+
     /// The whole module: the outermost rooms, `/health`, `/ready`, `/metrics` and the pages of `pages`, and `calls`
     /// for everything else.
     pub fn app(&self, pages: Option<Pages>, calls: impl Inner + Sync) -> App {
@@ -171,7 +187,9 @@ impl Module {
             Some(Pages { router, paths }) => (router, paths),
             None => (Router::new(), Some(&[][..])),
         };
-        let http = self.health.router().merge(router);
+        // Who asks how a module is must hear it from one that is busy, too.
+        let health = BoxCloneSyncService::new(site(self.health.router()));
+        let pages = self.bounded_pages(router);
         let name = Name {
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
@@ -180,7 +198,7 @@ impl Module {
         let rooms = ServiceBuilder::new()
             .layer(RoomLayer(name))
             .layer(RoomLayer(Tell { service: self.service }))
-            .service(Front { http, calls, paths });
+            .service(Front { health, pages, calls, paths });
         BoxCloneSyncService::new(rooms)
     }
 
@@ -281,10 +299,22 @@ async fn accept(
     }
 }
 
+/// A router, as it stands behind rooms.
+fn site(router: Router) -> impl Inner + Sync {
+    tower::service_fn(move |request: Request<Body>| {
+        let router = router.clone();
+        async move {
+            let response = router.oneshot(request.map(axum::body::Body::new)).await?;
+            Ok::<_, Infallible>(response.map(Body::new))
+        }
+    })
+}
+
 /// Sends a request to the pages or to the methods.
 #[derive(Clone)]
 struct Front<S> {
-    http: Router,
+    health: App,
+    pages: App,
     calls: S,
     paths: Option<&'static [&'static str]>,
 }
@@ -302,14 +332,12 @@ impl<S: Inner> Service<Request<Body>> for Front<S> {
         let path = request.uri().path();
         let of_health = matches!(path, "/health" | "/ready" | "/metrics");
         let of_pages = self.paths.is_none_or(|paths| paths.contains(&path));
-        if !is_grpc(request.headers()) && (of_health || of_pages) {
-            let http = self.http.clone();
-            Box::pin(async move {
-                let response = http.oneshot(request.map(axum::body::Body::new)).await?;
-                Ok(response.map(Body::new))
-            })
-        } else {
+        if is_grpc(request.headers()) || !(of_health || of_pages) {
             Box::pin(self.calls.clone().oneshot(request))
+        } else if of_health {
+            Box::pin(self.health.clone().oneshot(request))
+        } else {
+            Box::pin(self.pages.clone().oneshot(request))
         }
     }
 }

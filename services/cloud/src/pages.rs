@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{FormRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Form, Query, State};
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Form, FromRequest as _, Query, Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Router, middleware};
 use kombify_contracts::kombify::tenancy::v1::tenant_service_client::TenantServiceClient;
 use kombify_contracts::kombify::tenancy::v1::{
     CreateTenantRequest, LaunchTenantRequest, ListTenantsRequest, Tenant,
@@ -64,8 +65,29 @@ pub fn pages(portal: Portal) -> Router {
         .route("/icon.svg", get(|| async { kombify_pages::icon() }))
         .route("/style.css", get(|| async { kombify_pages::stylesheet() }))
         .layer(DefaultBodyLimit::max(FORM_MAX_BYTES))
+        .layer(middleware::from_fn(count))
         .layer(middleware::map_response_with_state(portal.is_secure(), harden))
         .with_state(portal)
+}
+
+/// What a request for a page counts as, by the caller's address. What only shows something is counted at Admin, by its user;
+/// the identity provider speaks for everybody from one address, and what it did not sign changes nothing.
+fn class(path: &str) -> Option<&'static str> {
+    match path {
+        "/callback" => Some("sign-in"),
+        "/launch" | "/open" | "/sign-in" | "/sign-out" | "/tenants" => Some("other"),
+        _ => None,
+    }
+}
+
+/// Counts a request before anything of it is read.
+async fn count(request: Request, next: Next) -> Response {
+    let counted = class(request.uri().path())
+        .map_or(Ok(()), |class| kombify_mesh::pages::count(request.extensions(), class));
+    match counted {
+        Ok(()) => next.run(request).await,
+        Err(fault) => fault_page(&fault),
+    }
 }
 
 async fn harden(State(secure): State<bool>, response: Response) -> Response {
@@ -303,9 +325,11 @@ async fn create_tenant(
     State(portal): State<Arc<Portal>>,
     extensions: Extensions,
     headers: HeaderMap,
-    form: Result<Form<NewTenant>, FormRejection>,
+    request: Request,
 ) -> Result<Response, Fault> {
     same_origin(&headers, &portal.origin)?;
+    // Read only now: a form of another site is not waited for.
+    let form = Form::<NewTenant>::from_request(request, &()).await;
     let Form(typed) = form.map_err(|_| Error::invalid("", "the form cannot be read"))?;
     let (session, answered) = match Session::read(&portal, &headers).await {
         Ok(session) => {
@@ -447,12 +471,12 @@ fn home_page(session: &Session, tenants: &[Tenant], typed: &NewTenant, fault: Op
             }
             label for="slug" { "Slug" }
             input id="slug" name="slug" value=(typed.slug) required minlength="3" maxlength="40" autocomplete="off"
-                aria-invalid=[wrong.contains_key("slug").then_some("true")];
+                aria-describedby="slug-says" aria-invalid=[wrong.contains_key("slug").then_some("true")];
             (beside("slug", &wrong, SLUG_RULE))
             p.note { (SLUG_RULE) "." }
             label for="name" { "Name" }
             input id="name" name="name" value=(typed.name) required maxlength="100" autocomplete="off"
-                aria-invalid=[wrong.contains_key("name").then_some("true")];
+                aria-describedby="name-says" aria-invalid=[wrong.contains_key("name").then_some("true")];
             (beside("name", &wrong, NAME_RULE))
             button type="submit" { "Create tenant" }
         }
@@ -483,6 +507,17 @@ fn row(tenant: &Tenant) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_page_that_asks_others_is_counted() {
+        let limits = kombify_mesh::rate::RateLimits::default();
+        for path in PAGES {
+            let uncounted =
+                matches!(*path, "/" | "/backchannel-logout" | "/icon.svg" | "/launch.js" | "/style.css");
+            assert_eq!(class(path).is_none(), uncounted, "{path}");
+            assert!(class(path).is_none_or(|class| limits.0.contains_key(class)), "{path}");
+        }
+    }
 
     #[test]
     fn a_return_path_stays_on_this_site() {

@@ -1,6 +1,9 @@
 //! What people send by forms, and what every page says to browsers.
 
+use std::time::Duration;
+
 use kombify_core::Error;
+use tokio::time::timeout;
 
 use super::admin::{STACK, tenant};
 use super::house::{House, ORIGIN};
@@ -26,6 +29,17 @@ async fn a_form_of_another_site_does_nothing() {
         }
     }
     assert!(house.admin.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_is_not_even_read() {
+    let house = House::open().await;
+    let mut browser = house.signed_in().await;
+    for uri in ["/tenants", "/sign-out"] {
+        let posted = browser.post_nothing_from(&["http://evil.example"], uri);
+        let refused = timeout(Duration::from_secs(5), posted).await.expect("nobody waits for the form");
+        refused.refused(401, "AUTH_INVALID");
+    }
 }
 
 #[tokio::test]

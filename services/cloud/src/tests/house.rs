@@ -1,6 +1,7 @@
 //! Cloud's pages with all that they stand on, and a browser.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,11 +13,15 @@ use kombify_core::placed::{Basis, Push};
 use kombify_core::revocation::{Revocation, UserRevocation};
 use kombify_core::{Clock, ServiceIdentity};
 use kombify_mesh::client::Peer;
+use kombify_mesh::edge::ClientAddress;
 use kombify_mesh::identity::issuer::Issuer as MeshIssuer;
 use kombify_mesh::identity::keys::{Intervals, KeySet};
 use kombify_mesh::identity::service_token;
+use kombify_mesh::rate::{RateLimiter, RateLimits};
+use kombify_mesh::server::Pages;
 use kombify_mesh::system::{SystemClock, SystemIds};
 use tokio::task::JoinSet;
+use tonic::codegen::{Bytes, tokio_stream};
 use tower::ServiceExt as _;
 
 use super::admin::Admin;
@@ -54,12 +59,21 @@ pub(super) struct House {
 impl House {
     /// A house where Admin has pushed that nothing is revoked.
     pub(super) async fn open() -> Self {
-        let house = Self::before_the_push().await;
+        Self::counting(unlimited()).await
+    }
+
+    /// The same, where nobody may ask more often.
+    pub(super) async fn counting(limits: RateLimits) -> Self {
+        let house = Self::start(limits).await;
         house.push(1, Basis::Snapshot { page: 1, last: true }, None);
         house
     }
 
     pub(super) async fn before_the_push() -> Self {
+        Self::start(unlimited()).await
+    }
+
+    async fn start(limits: RateLimits) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // Another test may have been first.
         let mut tasks = JoinSet::new();
         let present = Timestamp::from_second(SystemClock.now().as_second()).unwrap();
@@ -85,7 +99,9 @@ impl House {
                 .build()
                 .unwrap(),
         });
-        let router = crate::pages(portal.unwrap());
+        let limiter = RateLimiter::new(limits, Arc::<Manual>::clone(&clock));
+        let pages = Pages { router: crate::pages(portal.unwrap()), paths: Some(crate::PAGES) };
+        let router = pages.counted(Arc::new(limiter)).router;
         Self { clock, issuer, admin, revocations, router, _tasks: tasks }
     }
 
@@ -103,7 +119,7 @@ impl House {
     }
 
     pub(super) fn browser(&self) -> Browser {
-        Browser { router: self.router.clone(), cookies: BTreeMap::new() }
+        Browser { router: self.router.clone(), cookies: BTreeMap::new(), address: "203.0.113.7" }
     }
 
     /// A browser where somebody has signed in.
@@ -115,11 +131,21 @@ impl House {
     }
 }
 
+/// Limits that nobody reaches.
+fn unlimited() -> RateLimits {
+    let mut limits = RateLimits::default();
+    for limit in limits.0.values_mut() {
+        limit.free = u32::MAX;
+    }
+    limits
+}
+
 /// A browser: it keeps cookies, and follows no redirect by itself.
 #[derive(Clone)]
 pub(super) struct Browser {
     router: Router,
     pub(super) cookies: BTreeMap<String, String>,
+    pub(super) address: &'static str,
 }
 
 impl Browser {
@@ -133,12 +159,22 @@ impl Browser {
     }
 
     pub(super) async fn post_from(&mut self, origins: &[&str], uri: &str, form: &str) -> Answer {
+        self.post_body(origins, uri, Body::from(form.to_owned())).await
+    }
+
+    /// Begins to send a form, of which nothing comes.
+    pub(super) async fn post_nothing_from(&mut self, origins: &[&str], uri: &str) -> Answer {
+        let never = tokio_stream::pending::<Result<Bytes, Infallible>>();
+        self.post_body(origins, uri, Body::from_stream(never)).await
+    }
+
+    async fn post_body(&mut self, origins: &[&str], uri: &str, body: Body) -> Answer {
         let mut request =
             Request::post(uri).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         for origin in origins {
             request = request.header(header::ORIGIN, *origin);
         }
-        self.send(request, Body::from(form.to_owned())).await
+        self.send(request, body).await
     }
 
     /// Goes to `uri`, which sends to the issuer, and comes back from there.
@@ -154,7 +190,8 @@ impl Browser {
 
     async fn send(&mut self, request: axum::http::request::Builder, body: Body) -> Answer {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = request.header(header::COOKIE, cookies.join("; ")).body(body).unwrap();
+        let mut request = request.header(header::COOKIE, cookies.join("; ")).body(body).unwrap();
+        request.extensions_mut().insert(ClientAddress(self.address.to_owned()));
         let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         for cookie in parts.headers.get_all(header::SET_COOKIE) {
             let (name, value) = cookie.to_str().unwrap().split(';').next().unwrap().split_once('=').unwrap();

@@ -1,6 +1,7 @@
 //! The way into a tenant, as the browser goes it.
 
 use kombify_core::Error;
+use kombify_mesh::rate::RateLimits;
 
 use super::admin::{CODE, STACK};
 use super::house::House;
@@ -83,6 +84,35 @@ async fn who_was_signed_out_elsewhere_is_asked_again_and_who_is_no_member_is_tol
         kept.get(&wanted()).await.refused(status, code);
         assert!(kept.has_session());
     }
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_refused_by_address_before_admin_is_asked() {
+    let mut limits = RateLimits::default();
+    limits.0.get_mut("other").unwrap().free = 4;
+    let house = House::counting(limits).await;
+    let mut browser = house.signed_in().await;
+    house.admin.calls();
+    browser.get(&wanted()).await.says(CODE);
+    assert_eq!(browser.get("/open?tenant=home").await.status, 303);
+    browser.post("/tenants", "slug=home&name=Home").await;
+    house.admin.calls();
+    for uri in [&*wanted(), "/open?tenant=home", "/sign-in"] {
+        let refused = browser.get(uri).await;
+        refused.refused(429, "RATE_LIMITED");
+        assert_eq!(refused.header("retry-after"), "60");
+        assert_eq!(refused.header("x-frame-options"), "DENY");
+    }
+    browser.post("/tenants", "slug=attic&name=Attic").await.refused(429, "RATE_LIMITED");
+    assert!(house.admin.calls().is_empty());
+    assert!(browser.has_session());
+    assert_eq!(browser.get("/").await.status, 200, "what only shows is not counted here");
+
+    let mut elsewhere = browser.clone();
+    elsewhere.address = "203.0.113.8";
+    elsewhere.get(&wanted()).await.says(CODE);
+    house.clock.advance(60);
+    browser.get(&wanted()).await.says(CODE);
 }
 
 #[tokio::test]

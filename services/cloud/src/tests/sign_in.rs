@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kombify_mesh::rate::RateLimits;
 use serde_json::{Value, json};
 
 use super::house::{House, ORIGIN};
@@ -102,6 +103,23 @@ async fn a_browser_comes_back_once_from_a_sign_in_that_it_began_itself() {
     let again = house.issuer.authorize(sent.location());
     replayed.get(&again).await.refused(401, "AUTH_INVALID");
     assert!(!replayed.has_session());
+}
+
+#[tokio::test]
+async fn who_comes_back_too_often_is_refused_by_address_and_what_was_begun_stays_good() {
+    let house = House::counting(RateLimits::default()).await;
+    let mut browser = house.browser();
+    let sent = browser.get("/sign-in").await;
+    let back = house.issuer.authorize(sent.location());
+    for _ in 0..20 {
+        house.browser().get("/callback?code=x&state=y").await.refused(401, "AUTH_INVALID");
+    }
+    let refused = browser.get(&back).await;
+    refused.refused(429, "RATE_LIMITED");
+    assert_eq!(refused.header("retry-after"), "60");
+    house.clock.advance(60);
+    assert_eq!(browser.get(&back).await.location(), "/");
+    assert!(browser.has_session());
 }
 
 #[tokio::test]
