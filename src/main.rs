@@ -100,9 +100,13 @@ fn run(cli: Cli) -> Result<(), Fault> {
         Command::Doctor => runtime.block_on(doctor::doctor(&config)),
         Command::Backup { to } => {
             let copied = backup::backup(&config.data, &to)?;
-            let backup::Copied { databases, files } = copied;
+            let backup::Copied { databases, files, unreadable } = copied;
             let said = format!("{}: {databases} databases, {files} keys and secrets", to.display());
-            Ok(writeln!(std::io::stdout(), "{said}")?)
+            writeln!(std::io::stdout(), "{said}")?;
+            if unreadable.is_empty() {
+                return Ok(());
+            }
+            Err(format!("these are not in the copy, the rest is: {}", unreadable.join("; ")).into())
         }
         Command::Contracts => Ok(write!(std::io::stdout(), "{}", contracts::table(&config.rates))?),
         Command::Openapi { internal } => {

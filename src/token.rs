@@ -63,12 +63,13 @@ pub async fn token(config: &Config, user: &str) -> Result<String, Fault> {
     turn.lock()?;
     let kept = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
     let kept = kept.filter(|kept| kept.issuer == issuer);
+    let provider = Provider::discover(&issuer).await?;
     if let Some(kept) = &kept
         && kept.expires.as_second() - SystemClock.now().as_second() > FRESH_SECONDS
+        && provider.still_takes(&issuer, &kept.access_token).await?
     {
         return Ok(kept.access_token.clone());
     }
-    let provider = Provider::discover(&issuer).await?;
     let refreshed = match kept.and_then(|kept| kept.refresh_token) {
         Some(refresh) => provider.refresh(refresh).await.ok(), // One that is no longer good: sign in again.
         None => None,
@@ -132,6 +133,13 @@ impl Provider {
         let client = CoreClient::from_provider_metadata(metadata, ClientId::new(CLIENT.to_owned()), None)
             .set_redirect_uri(RedirectUrl::new(REDIRECT.to_owned())?);
         Ok(Self { client, http })
+    }
+
+    /// Whether the sign-in that the token came of still stands: it may have been ended since.
+    async fn still_takes(&self, issuer: &str, token: &str) -> Result<bool, Fault> {
+        let url = format!("{issuer}/oidc/v1/userinfo");
+        let answer = self.http.get(url).bearer_auth(token).send().await?;
+        Ok(answer.status() != StatusCode::UNAUTHORIZED)
     }
 
     async fn refresh(&self, token: String) -> Result<CoreTokenResponse, Fault> {

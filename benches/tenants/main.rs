@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use kombify_core::host::HostStore;
 use kombify_core::placed::{Basis, Founder, PlacedStatus, PlacedTenant, Push};
 use kombify_core::stack::{NewStack, StackStore};
-use kombify_core::{Change, Clock as _, Ids, StackId, TenantId, TenantScope};
+use kombify_core::{Change, Clock as _, Ids, Plan, StackId, TenantId, TenantScope};
 use kombify_mesh::system::{SystemClock, SystemIds};
 use kombify_stack_sqlite::{Options, StackSqlite};
 use rusqlite::{Connection, params};
@@ -218,10 +218,11 @@ impl Ours {
             stacks.push((tenant.id, ids.stack(now)));
         }
         let spec = "x".repeat(SPEC_BYTES);
+        let limits = Plan::Enterprise.limits().into();
         for (tenant, stack) in &stacks {
             let new = NewStack { id: *stack, name: "media".parse()?, kit: None, spec_yaml: spec.clone() };
             let begun = Instant::now();
-            StackStore::create(store, scope(*tenant), &change("stack.created", now), &new, 20).await?;
+            StackStore::create(store, scope(*tenant), &change("stack.created", now), &new, limits).await?;
             write.push(begun.elapsed());
         }
         let (mut read, mut read_again) = (Vec::new(), Vec::new());

@@ -284,6 +284,12 @@ impl House {
         }
     }
 
+    /// Lets the module listen elsewhere from the next start on.
+    pub fn give_another_port(&mut self, module: Module) {
+        let at = Module::ALL.iter().position(|other| *other == module).unwrap();
+        self.ports[at] = free_ports()[0];
+    }
+
     /// The directory with the data.
     pub fn data(&self) -> PathBuf {
         self.home.path().join("data")
