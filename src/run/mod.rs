@@ -60,7 +60,14 @@ fn locate(config: &Config, sockets: &Sockets) -> Result<Endpoints, Fault> {
             return Ok(named.to_owned());
         }
         if let Some(listener) = sockets.get(&module) {
-            return Ok(url(listener.local_addr()?));
+            let address = listener.local_addr()?;
+            if address.ip().is_unspecified() {
+                return Err(format!(
+                    "{module} listens on every address of this machine: say in endpoints.{module} by which URL it is reached"
+                )
+                .into());
+            }
+            return Ok(url(address));
         }
         let address = module.listens(&config.listen);
         let known =

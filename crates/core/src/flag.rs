@@ -30,12 +30,14 @@ impl FromStr for FlagKey {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        // What is dots alone, clients take out of a path.
         let well_formed = (1..=128).contains(&text.len())
+            && text.bytes().any(|byte| byte != b'.')
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         if well_formed {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::invalid("key", "must be 1 to 128 of [A-Za-z0-9._-]"))
+            Err(Error::invalid("key", "must be 1 to 128 of [A-Za-z0-9._-], not dots alone"))
         }
     }
 }

@@ -62,9 +62,27 @@ pub struct Account {
     pub password_hash: String,
 }
 
-/// What is done with a local account and depends on more than its row. Each method happens wholly or not at all.
+/// Where local accounts are kept. Each method happens wholly or not at all.
 #[async_trait]
 pub trait AccountStore: Send + Sync + 'static {
+    /// The account with that login.
+    async fn find_account(&self, login: &str) -> Result<Option<Account>>;
+
+    /// The account of that user.
+    async fn account_of(&self, sub: &Sub) -> Result<Option<Account>>;
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// - [`crate::Error::Conflict`] if the login is taken.
+    async fn add_account(&self, change: &Change, account: &Account) -> Result<()>;
+
+    /// Changes the hash of the password, and ends every session of the user.
+    ///
+    /// # Errors
+    /// - [`crate::Error::NotFound`] if there is no such account.
+    async fn set_password(&self, change: &Change, sub: &Sub, password_hash: &str) -> Result<()>;
+
     /// Opens a session, as [`HostStore::open_session`] does, for a password that was verified against `password_hash`: one
     /// that was changed since then opens none.
     ///
@@ -139,9 +157,6 @@ pub trait HostStore: AccountStore {
     /// Ends the session with a token of that hash; one that is not there is ended already.
     async fn end_session(&self, change: &Change, hash: &[u8; 32]) -> Result<()>;
 
-    /// Ends every session of the user.
-    async fn end_sessions_of(&self, change: &Change, sub: &Sub) -> Result<()>;
-
     /// Which tenants changed since Admin mirrored them, 20 at most, as they are now.
     async fn reports_due(&self) -> Result<Vec<TenantReport>>;
 
@@ -161,22 +176,4 @@ pub trait HostStore: AccountStore {
         filter: &AuditFilter,
         page: &Page,
     ) -> Result<Listed<AuditEvent>>;
-
-    /// The account with that login.
-    async fn find_account(&self, login: &str) -> Result<Option<Account>>;
-
-    /// The account of that user.
-    async fn account_of(&self, sub: &Sub) -> Result<Option<Account>>;
-
-    /// Adds an account.
-    ///
-    /// # Errors
-    /// - [`crate::Error::Conflict`] if the login is taken.
-    async fn add_account(&self, change: &Change, account: &Account) -> Result<()>;
-
-    /// Changes the hash of the password, and ends every session of the user.
-    ///
-    /// # Errors
-    /// - [`crate::Error::NotFound`] if there is no such account.
-    async fn set_password(&self, change: &Change, sub: &Sub, password_hash: &str) -> Result<()>;
 }

@@ -35,6 +35,7 @@ use serde_json::Value;
 pub use self::check::check_flag;
 use self::logic::{Question, Unreadable};
 use self::path::{Faults, Path};
+pub use self::read::read as read_json;
 
 /// The variant of a value that a user has over the set.
 pub const OVERRIDE: &str = "override";

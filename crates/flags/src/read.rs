@@ -14,7 +14,7 @@ use crate::path::{Faults, Path};
 ///
 /// # Errors
 /// - [`Error::Invalid`] if it cannot be read so.
-pub(crate) fn read(text: &str, field: &str, depth_max: usize) -> Result<Value> {
+pub fn read(text: &str, field: &str, depth_max: usize) -> Result<Value> {
     let faults = RefCell::default();
     let mut json = serde_json::Deserializer::from_str(text);
     let whole = Node { path: Path::ROOT, depth_left: depth_max, faults: &faults };

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kombify_core::audit::{AuditEvent, AuditFilter, Refusal};
-use kombify_core::host::{Account, HeldSet, HostStore, Session};
+use kombify_core::host::{HeldSet, HostStore, Session};
 use kombify_core::placed::{Held, PlacedFlags, PlacedTenant, RevocationPush, TenantPush};
 use kombify_core::revocation::Revocation;
 use kombify_core::tenant::TenantReport;
@@ -78,11 +78,6 @@ impl HostStore for StackSqlite {
         self.change_instance(change, move |write| session::end(write, &hash)).await
     }
 
-    async fn end_sessions_of(&self, change: &Change, sub: &Sub) -> Result<()> {
-        let sub = sub.clone();
-        self.change_instance(change, move |write| session::end_all(write, &sub)).await
-    }
-
     async fn reports_due(&self) -> Result<Vec<TenantReport>> {
         self.due_reports().await
     }
@@ -129,26 +124,6 @@ impl HostStore for StackSqlite {
     ) -> Result<Listed<AuditEvent>> {
         let (filter, page) = (filter.clone(), page.clone());
         self.read_file(scope, move |connection| audit::list(connection, &filter, &page)).await
-    }
-
-    async fn find_account(&self, login: &str) -> Result<Option<Account>> {
-        let login = login.to_owned();
-        self.instance.read(move |connection| session::find_account(connection, &login)).await
-    }
-
-    async fn account_of(&self, sub: &Sub) -> Result<Option<Account>> {
-        let sub = sub.clone();
-        self.instance.read(move |connection| session::account_of(connection, &sub)).await
-    }
-
-    async fn add_account(&self, change: &Change, account: &Account) -> Result<()> {
-        let account = account.clone();
-        self.change_instance(change, move |write| session::add_account(write, &account)).await
-    }
-
-    async fn set_password(&self, change: &Change, sub: &Sub, password_hash: &str) -> Result<()> {
-        let (sub, hash) = (sub.clone(), password_hash.to_owned());
-        self.change_instance(change, move |write| session::set_password(write, &sub, &hash)).await
     }
 }
 

@@ -23,6 +23,26 @@ macro_rules! select_account {
 
 #[async_trait]
 impl AccountStore for StackSqlite {
+    async fn find_account(&self, login: &str) -> Result<Option<Account>> {
+        let login = login.to_owned();
+        self.instance.read(move |connection| find_account(connection, &login)).await
+    }
+
+    async fn account_of(&self, sub: &Sub) -> Result<Option<Account>> {
+        let sub = sub.clone();
+        self.instance.read(move |connection| account_of(connection, &sub)).await
+    }
+
+    async fn add_account(&self, change: &Change, account: &Account) -> Result<()> {
+        let account = account.clone();
+        self.change_instance(change, move |write| add_account(write, &account)).await
+    }
+
+    async fn set_password(&self, change: &Change, sub: &Sub, password_hash: &str) -> Result<()> {
+        let (sub, hash) = (sub.clone(), password_hash.to_owned());
+        self.change_instance(change, move |write| set_password(write, &sub, &hash)).await
+    }
+
     async fn open_session_by_password(
         &self,
         change: &Change,
@@ -123,13 +143,7 @@ pub(crate) fn end(write: &Write<'_>, hash: &[u8; 32]) -> Result<()> {
     ended.map_or(Ok(()), |(sub, tenant)| write.audit(&sub, Some(tenant), []))
 }
 
-/// Ends every session of the user.
-pub(crate) fn end_all(write: &Write<'_>, sub: &Sub) -> Result<()> {
-    let ended = delete_all(write.transaction, sub)?;
-    write.audit(sub, None, [("sessions", ended.to_string())])
-}
-
-/// How many sessions of the user there were.
+/// Ends every session of the user; says how many there were.
 fn delete_all(connection: &Connection, sub: &Sub) -> Result<usize> {
     query::execute(
         connection,
@@ -158,7 +172,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
 }
 
 /// The account with that login.
-pub(crate) fn find_account(connection: &Connection, login: &str) -> Result<Option<Account>> {
+fn find_account(connection: &Connection, login: &str) -> Result<Option<Account>> {
     query::row(
         connection,
         select_account!("WHERE login = :login"),
@@ -168,7 +182,7 @@ pub(crate) fn find_account(connection: &Connection, login: &str) -> Result<Optio
 }
 
 /// The account of that user.
-pub(crate) fn account_of(connection: &Connection, sub: &Sub) -> Result<Option<Account>> {
+fn account_of(connection: &Connection, sub: &Sub) -> Result<Option<Account>> {
     query::row(
         connection,
         select_account!("WHERE sub = :sub"),
@@ -178,7 +192,7 @@ pub(crate) fn account_of(connection: &Connection, sub: &Sub) -> Result<Option<Ac
 }
 
 /// Adds an account.
-pub(crate) fn add_account(write: &Write<'_>, account: &Account) -> Result<()> {
+fn add_account(write: &Write<'_>, account: &Account) -> Result<()> {
     let Account { sub, login, name, password_hash } = account;
     query::attempt(
         write.transaction,
@@ -224,7 +238,7 @@ fn remove_account(write: &Write<'_>, sub: &Sub) -> Result<()> {
 }
 
 /// Changes the hash of the password, and ends every session of the user.
-pub(crate) fn set_password(write: &Write<'_>, sub: &Sub, password_hash: &str) -> Result<()> {
+fn set_password(write: &Write<'_>, sub: &Sub, password_hash: &str) -> Result<()> {
     let changed = query::execute(
         write.transaction,
         "UPDATE accounts

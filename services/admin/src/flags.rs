@@ -1,6 +1,5 @@
 //! Feature flags and entitlements: contract C5, Admin's half.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kombify_contracts::kombify::flags::v1::flag_service_server::FlagService;
@@ -132,8 +131,10 @@ fn within(field: &str, fault: Error) -> Error {
 /// The overrides in one order of keys and without blanks, if each is a boolean, a text or a number.
 fn check_overrides(json: &str) -> Result<String> {
     const FIELD: &str = "overrides.flagsJson";
-    let flags: BTreeMap<String, Value> = serde_json::from_str(json)
-        .map_err(|_| Error::invalid(FIELD, "must be a JSON object of flag to boolean, text or number"))?;
+    let read = kombify_flags::read_json(json, "", 2).map_err(|fault| within(FIELD, fault))?;
+    let Value::Object(flags) = read else {
+        return Err(Error::invalid(FIELD, "must be a JSON object of flag to boolean, text or number"));
+    };
     for (key, value) in &flags {
         let place = format!("{FIELD}.{key}");
         key.parse::<FlagKey>().map_err(|_| Error::invalid(&place, "must be the key of a flag"))?;
@@ -225,6 +226,7 @@ mod tests {
             ("{\"a\": null}", "overrides.flagsJson.a"),
             ("{\"a\": {}}", "overrides.flagsJson.a"),
             ("{\"a b\": 1}", "overrides.flagsJson.a b"),
+            ("{\"a\": 1, \"a\": 2}", "overrides.flagsJson.a"),
         ] {
             let Error::Invalid(fields) = check_overrides(wrong).unwrap_err() else { panic!("{wrong}") };
             assert_eq!(fields.keys().collect::<Vec<_>>(), [field], "{wrong}");

@@ -43,7 +43,7 @@ impl Accounts {
     async fn sign_in(&self, opened: Opened<SignInRequest>) -> Result<SessionMessage> {
         self.check_mode()?;
         let SignInRequest { login, password } = opened.message;
-        let account = HostStore::find_account(&*self.host.keep, &login).await?;
+        let account = AccountStore::find_account(&*self.host.keep, &login).await?;
         let hash = account.as_ref().map(|account| account.password_hash.as_str());
         let right = self.passwords.verify(hash, SecretString::from(password)).await?;
         let Some(account) = account.filter(|_| right) else {
@@ -75,7 +75,7 @@ impl Accounts {
             HostStore::find_tenant(&*self.host.keep, &tenant.to_string()).await?.ok_or_else(absent)?;
         let password = SecretString::from(password);
         let turn = self.joining.lock().await;
-        let known = HostStore::find_account(&*self.host.keep, &login).await?;
+        let known = AccountStore::find_account(&*self.host.keep, &login).await?;
         let is_new = known.is_none();
         let account = match known {
             // Of whoever was removed, or did not come as far as the membership.
@@ -86,7 +86,7 @@ impl Accounts {
         let change = Change { actor, ..opened.change };
         // The account first: without a membership it can do nothing, and the code is good once.
         if is_new {
-            HostStore::add_account(&*self.host.keep, &change, &account).await?;
+            AccountStore::add_account(&*self.host.keep, &change, &account).await?;
         }
         let joining = Joining {
             sub: account.sub.clone(),
@@ -139,13 +139,13 @@ impl Accounts {
         self.check_mode()?;
         let sub = opened.user()?.sub.clone();
         let ChangePasswordRequest { password, new_password } = opened.message;
-        let account = HostStore::account_of(&*self.host.keep, &sub).await?;
+        let account = AccountStore::account_of(&*self.host.keep, &sub).await?;
         let hash = account.as_ref().map(|account| account.password_hash.as_str());
         if !self.passwords.verify(hash, SecretString::from(password)).await? {
             return Err(Error::AuthInvalid("the present password is wrong"));
         }
         let hash = self.passwords.hash(&*self.host.ids, SecretString::from(new_password)).await?;
-        HostStore::set_password(&*self.host.keep, &opened.change, &sub, &hash).await?;
+        AccountStore::set_password(&*self.host.keep, &opened.change, &sub, &hash).await?;
         tracing::info!(user.sub = %sub, "password changed");
         Ok(())
     }

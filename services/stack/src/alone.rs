@@ -1,6 +1,6 @@
 //! A Stack that stands alone founds its one tenant and its first account by itself.
 
-use kombify_core::host::{Account, HostStore};
+use kombify_core::host::{Account, AccountStore, HostStore};
 use kombify_core::placed::{Basis, Founder, PlacedFlags, PlacedStatus, PlacedTenant, Push};
 use kombify_core::{Change, Error, OrgId, Plan, PlanGrant, Result, Sub};
 use kombify_mesh::secret;
@@ -44,7 +44,7 @@ pub async fn found<E: From<Error>>(
     let sub: Sub = "local-admin".parse()?;
     found_tenant(host, &sub).await?;
     let passwords = Passwords::new();
-    let account = HostStore::find_account(&*host.keep, LOGIN).await?;
+    let account = AccountStore::find_account(&*host.keep, LOGIN).await?;
     let password = match (account, unshown) {
         (None, unshown) => {
             let password = if let Some(password) = unshown {
@@ -56,7 +56,7 @@ pub async fn found<E: From<Error>>(
             };
             let password_hash = passwords.hash(&*host.ids, password.clone()).await?;
             let account = Account { sub, login: LOGIN.to_owned(), name: "Admin".to_owned(), password_hash };
-            HostStore::add_account(&*host.keep, &change(host, "account.created"), &account).await?;
+            AccountStore::add_account(&*host.keep, &change(host, "account.created"), &account).await?;
             Some(password)
         }
         (Some(account), Some(password)) => {

@@ -98,6 +98,8 @@ impl Members {
 
     async fn accept(&self, opened: Opened<AcceptInvitationRequest>) -> Result<Joined> {
         let AcceptInvitationRequest { code, tenant } = &opened.message;
+        let tenant =
+            if tenant.is_empty() { opened.tenant_header.clone().unwrap_or_default() } else { tenant.clone() };
         let user = opened.user()?.clone();
         // The same for whoever is not invited, whether or not there is such a tenant.
         let absent = || {
@@ -118,7 +120,7 @@ impl Members {
             (id.to_string(), AcceptBy::Code(hash))
         };
         let placed = HostStore::find_tenant(&*self.host.keep, &named).await?.ok_or_else(absent)?;
-        if !tenant.is_empty() && *tenant != placed.id.to_string() && *tenant != placed.slug.as_str() {
+        if !tenant.is_empty() && tenant != placed.id.to_string() && tenant != placed.slug.as_str() {
             return Err(absent());
         }
         let joining = Joining { sub: user.sub.clone(), email, name, by };

@@ -62,7 +62,6 @@ macro_rules! instance_keep_conformance {
             session {
                 a_session_is_good_until_its_time
                 a_session_ends_once_and_alone
-                every_session_of_a_user_ends_at_once
                 ended_sessions_of_long_ago_go
                 a_session_is_for_a_tenant_that_has_a_place
                 a_session_is_for_a_member

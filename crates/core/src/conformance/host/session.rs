@@ -27,21 +27,6 @@ pub async fn a_session_ends_once_and_alone(keep: &Keep) {
     }
 }
 
-/// For whichever tenant they are; those of other users stay.
-pub async fn every_session_of_a_user_ends_at_once(keep: &Keep) {
-    let (home, other) = (keep.place("home").await.id, keep.place("other").await.id);
-    for (tenant, who) in [(home, "ann"), (other, "ann"), (home, "bob")] {
-        keep.join(tenant, who, TenantRole::Member).await;
-    }
-    let ended = [keep.session(home, "ann").await, keep.session(other, "ann").await];
-    let stays = keep.session(home, "bob").await;
-    keep.host().end_sessions_of(&change("user.logout"), &sub("ann")).await.unwrap();
-    for session in &ended {
-        assert!(!keep.is_open(session).await);
-    }
-    assert!(keep.is_open(&stays).await);
-}
-
 /// A sign-in takes away the sessions that have ended, and none that has not.
 pub async fn ended_sessions_of_long_ago_go(keep: &Keep) {
     let tenant = keep.place("home").await.id;
