@@ -16,6 +16,9 @@ use crate::trace::TraceContext;
 /// How long a page may take with all that it asks of others.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a page needs to say that what it asked for did not come in time.
+const TO_SAY_SO: Duration = Duration::from_millis(100);
+
 tokio::task_local! {
     static CONTEXT: Context;
 }
@@ -73,9 +76,17 @@ pub struct Context {
     pub(crate) entered: Arc<OnceLock<TenantId>>,
 }
 
+/// How long what a page needs may take, where the page itself has to be there by `own`.
+fn page_deadline(own: Option<Deadline>) -> Deadline {
+    let latest = Instant::now() + PAGE_TIMEOUT;
+    let own = own.and_then(|own| own.0.checked_sub(TO_SAY_SO));
+    Deadline(own.map_or(latest, |own| own.min(latest)))
+}
+
 impl Context {
     /// The context of a page: what a browser's request causes at other modules, in the name of the user whose token the
-    /// page's own session holds. A page has ten seconds.
+    /// page's own session holds. A page has ten seconds, and less where its own deadline is earlier: so that it can still say
+    /// what is wrong.
     pub fn of_page(extensions: &Extensions, headers: &HeaderMap, user_token: Option<&str>) -> Self {
         // The outermost room has named every request of a served module.
         let named = extensions.get::<RequestId>().cloned();
@@ -83,7 +94,7 @@ impl Context {
         Self {
             request_id: named.unwrap_or_else(|| SystemIds.request(SystemClock.now())),
             trace: trace.unwrap_or_else(|| TraceContext::continue_from(None, &SystemIds)),
-            deadline: Deadline(Instant::now() + PAGE_TIMEOUT),
+            deadline: page_deadline(extensions.get::<Deadline>().copied()),
             service: None,
             user_token: user_token.map(UserToken::new),
             ip: extensions.get::<ClientAddress>().map(|address| address.0.clone()).unwrap_or_default(),
@@ -100,5 +111,22 @@ impl Context {
     /// The context of the request that is being served, where one is.
     pub fn current() -> Option<Self> {
         CONTEXT.try_with(Clone::clone).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_time_left_to_say_that_something_did_not_come() {
+        let within = |own: Option<Duration>| {
+            let now = Instant::now();
+            page_deadline(own.map(|own| Deadline(now + own))).0.saturating_duration_since(now)
+        };
+        assert!(within(None) >= PAGE_TIMEOUT);
+        assert!(within(Some(Duration::from_hours(1))) >= PAGE_TIMEOUT);
+        let short = within(Some(Duration::from_secs(2)));
+        assert_eq!(short + TO_SAY_SO, Duration::from_secs(2));
     }
 }

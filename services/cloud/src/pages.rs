@@ -13,6 +13,8 @@ use kombify_contracts::kombify::tenancy::v1::tenant_service_client::TenantServic
 use kombify_contracts::kombify::tenancy::v1::{
     CreateTenantRequest, LaunchTenantRequest, ListTenantsRequest, Tenant,
 };
+use kombify_contracts::kombify::users::v1::GetUserRequest;
+use kombify_contracts::kombify::users::v1::user_service_client::UserServiceClient;
 use kombify_core::{Code, Error, Result};
 use kombify_mesh::context::Context;
 use kombify_mesh::status::to_fault;
@@ -427,16 +429,32 @@ async fn render(
         TenantServiceClient::new(portal.admin.clone()).list_tenants(request).await
     });
     let tenants = listed.await?.data;
+    let name = own_name(portal, extensions, headers, session).await;
     let status = fault.map_or(StatusCode::OK, |fault| {
         StatusCode::from_u16(fault.code().http()).unwrap_or(StatusCode::BAD_REQUEST)
     });
-    let mut response = page(status, home_page(session, &tenants, typed, fault));
+    let mut response = page(status, home_page(session, &name, &tenants, typed, fault));
     // Signing out leads to the provider.
     let provider =
         reqwest::Url::parse(&portal.issuer).map_err(Error::internal)?.origin().ascii_serialization();
     let policy = kombify_pages::policy(&format!("'self' {provider}"), false)?;
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     Ok(response)
+}
+
+/// What the user wants to be called. What the provider says is the next best, where Admin does not tell.
+async fn own_name(
+    portal: &Portal,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    session: &Session,
+) -> String {
+    let asked = for_user(extensions, headers, session, async {
+        let request = GetUserRequest { sub: session.sub.clone() };
+        UserServiceClient::new(portal.admin.clone()).get_user(request).await
+    });
+    let user = asked.await.ok().and_then(|answer| answer.data).unwrap_or_default();
+    if user.display_name.is_empty() { session.shown_name().to_owned() } else { user.display_name }
 }
 
 /// The page for whoever is not signed in; the fault says why somebody is not any more.
@@ -451,16 +469,22 @@ fn signed_out_page(fault: &Error) -> Markup {
     layout("Your homelabs", None, &body)
 }
 
-fn home_page(session: &Session, tenants: &[Tenant], typed: &NewTenant, fault: Option<&Error>) -> Markup {
+fn home_page(
+    session: &Session,
+    name: &str,
+    tenants: &[Tenant],
+    typed: &NewTenant,
+    fault: Option<&Error>,
+) -> Markup {
     let wrong = fault.map(|fault| fault.details().fields).unwrap_or_default();
     let body = html! {
-        p { "You are " strong { (session.shown_name()) } @if !session.email.is_empty() { " (" (session.email) ")" } "." }
+        p { "You are " strong { (name) } @if !session.email.is_empty() { " (" (session.email) ")" } "." }
         h2 { "Tenants" }
         @if tenants.is_empty() {
             p { "You are a member of no tenant yet." }
         } @else {
             table id="tenants" {
-                thead { tr { th { "Name" } th { "Slug" } th { "Plan" } th { "Status" } th { "" } } }
+                thead { tr { th { "Name" } th { "Slug" } th.wide { "Plan" } th { "Status" } th { "" } } }
                 tbody { @for tenant in tenants { (row(tenant)) } }
             }
         }
@@ -482,7 +506,7 @@ fn home_page(session: &Session, tenants: &[Tenant], typed: &NewTenant, fault: Op
         }
         (kombify_pages::sign_out())
     };
-    layout("Your homelabs", Some(session.shown_name()), &body)
+    layout("Your homelabs", Some(name), &body)
 }
 
 fn row(tenant: &Tenant) -> Markup {
@@ -490,7 +514,7 @@ fn row(tenant: &Tenant) -> Markup {
         tr {
             td { (tenant.name) }
             td { (tenant.slug) }
-            td { (tenant.plan) }
+            td.wide { (tenant.plan) }
             td { (tenant.status) }
             td {
                 @if tenant.status == "active" {

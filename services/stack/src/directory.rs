@@ -7,11 +7,15 @@ use kombify_core::directory::{Directory, Standing};
 use kombify_core::host::HostStore;
 use kombify_core::member::MemberStore;
 use kombify_core::{Error, Memberships, Plan, PlanGrant, Result, UserIdentity};
+use tokio::time::Instant;
 
 use crate::{Entrance, Host};
 
-/// When to try again where Admin has pushed nothing yet.
+/// Within what Admin pushes to an instance that was claimed, if nothing is wrong; and when to try again where it has not.
 const PUSHED_SOON: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The host as a directory.
 pub struct HostDirectory(Host);
@@ -20,6 +24,31 @@ impl HostDirectory {
     /// The directory of `host`.
     pub fn new(host: Host) -> Self {
         Self(host)
+    }
+
+    /// What Admin has to push before anybody can be let in, and has not pushed yet. Without the revocations everybody would
+    /// pass who is locked out; where it stands alone, nobody revokes.
+    async fn missing(&self) -> Result<Option<&'static str>> {
+        if HostStore::held_tenants(&*self.0.keep).await?.is_none() {
+            return Ok(Some("the tenants were not pushed to this instance yet"));
+        }
+        let from_admin = matches!(self.0.entrance, Entrance::Platform { .. });
+        if from_admin && HostStore::held_revocations(&*self.0.keep).await?.is_none() {
+            return Ok(Some("the revocations were not pushed to this instance yet"));
+        }
+        Ok(None)
+    }
+
+    /// Waits a moment for what is missing: an instance that has just been claimed gets it within that.
+    async fn wait_for_sets(&self) -> Result<()> {
+        let deadline = Instant::now() + PUSHED_SOON;
+        while let Some(missing) = self.missing().await? {
+            if Instant::now() >= deadline {
+                return Err(Error::unavailable(missing, PUSHED_SOON));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
     }
 
     /// The plan of the user's own organisation, where it has a tenant here. Where the instance stands alone, everybody has
@@ -41,18 +70,7 @@ impl HostDirectory {
 #[async_trait]
 impl Directory for HostDirectory {
     async fn standing(&self, user: &UserIdentity) -> Result<Standing> {
-        if HostStore::held_tenants(&*self.0.keep).await?.is_none() {
-            return Err(Error::unavailable("the tenants were not pushed to this instance yet", PUSHED_SOON));
-        }
-        // Without them everybody would pass who is locked out. Where it stands alone, nobody revokes.
-        if matches!(self.0.entrance, Entrance::Platform { .. })
-            && HostStore::held_revocations(&*self.0.keep).await?.is_none()
-        {
-            return Err(Error::unavailable(
-                "the revocations were not pushed to this instance yet",
-                PUSHED_SOON,
-            ));
-        }
+        self.wait_for_sets().await?;
         let revocation = HostStore::revocation(&*self.0.keep, &user.sub).await?;
         let memberships = MemberStore::memberships(&*self.0.keep, &user.sub, self.0.clock.now()).await?;
         let plan = self.plan(user, &memberships).await?;

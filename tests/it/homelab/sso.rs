@@ -337,6 +337,18 @@ async fn cloud_launches_members_only_and_only_to_the_tenants_own_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cloud_calls_people_as_they_want_to_be_called() {
+    let house = House::up();
+    let browser = Browser::of(&house, "alice").await;
+    let home = format!("{}/", browser.cloud);
+    assert!(browser.follow(&home).await.text.contains("You are <strong>Alice Example</strong>"));
+    let call = house.call("PATCH", "/v1/users/me").by(&house.token("alice"));
+    call.json(&json!({"displayName": "Al <3"})).send().await.data();
+    let page = browser.follow(&home).await;
+    assert!(page.text.contains("You are <strong>Al &lt;3</strong>"), "{}", page.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_on_another_instance_is_entered_there() {
     let house = House::up();
     let [alice, root] = ["alice", "root"].map(|user| house.token(user));

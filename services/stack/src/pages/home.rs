@@ -290,14 +290,14 @@ fn new_stack(typed: &NewStack, fault: Option<&Error>) -> Markup {
 fn members(members: &[Member]) -> Markup {
     html! {
         table id="members" {
-            thead { tr { th { "Name" } th { "E-mail" } th { "Role" } th { "Since" } } }
+            thead { tr { th { "Name" } th { "E-mail" } th { "Role" } th.wide { "Since" } } }
             tbody {
                 @for member in members {
                     tr {
                         td { @if member.name.is_empty() { (member.sub) } @else { (member.name) } }
                         td { (member.email) }
                         td { (member.role) @if member.over_limit { " (over the plan: reads only)" } }
-                        td { (day(member.create_time.as_ref())) }
+                        td.wide { (day(member.create_time.as_ref())) }
                     }
                 }
             }
