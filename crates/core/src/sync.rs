@@ -125,7 +125,11 @@ pub trait SyncStore: Send + Sync + 'static {
 
     /// The module has everything up to `pushed` of the kind, and said what it holds. `tenants` are those of the push: new
     /// ones that it took are active from now on; new ones that it refused are gone, with slug, place and idempotency
-    /// record; erased ones give their place back. A module that needs a snapshot gets one next.
+    /// record; erased ones give their place back. A module that needs a snapshot gets one next, and so does one that holds a
+    /// version which was never given.
+    ///
+    /// # Errors
+    /// - [`Error::Conflict`] if it holds one that no backup explains.
     async fn acknowledge(
         &self,
         change: &Change,

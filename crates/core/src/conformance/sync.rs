@@ -420,6 +420,11 @@ pub async fn a_module_that_is_ahead_gets_everything_anew(pair: &Pair) {
     let id = in_step(pair, "one", 10).await;
     let tenant = pair.create("home", "org-1").await.id;
     let push = next(pair, id).await.unwrap();
+    let answer = change(ACKNOWLEDGED);
+    let (target, lie, pushed) = (stack(id), held(push.version + 1_000_001), ids(&push));
+    let absurd = pair.syncs().acknowledge(&answer, &target, SyncKind::Tenants, push.version, &lie, &pushed);
+    assert_eq!(code(absurd.await), Code::Conflict);
+    assert_eq!(next(pair, id).await, Some(push.clone()), "nothing has moved");
     let ahead = push.version + 5;
     pair.answer(id, push.version, &held(ahead), &ids(&push)).await;
     let stream = tenants_stream(pair, id).await;

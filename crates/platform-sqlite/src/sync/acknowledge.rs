@@ -13,6 +13,9 @@ use rusqlite::named_params;
 use super::{Progress, progress};
 use crate::{flag, outbox, tenant};
 
+/// How far a module may be ahead of what was ever given.
+const AHEAD_MAX: u32 = 1_000_000;
+
 /// Up to how many characters the refusals of a push are kept.
 const ERROR_MAX: usize = 500;
 
@@ -76,17 +79,28 @@ pub(super) fn acknowledge(
 
 /// A module that holds a version which was never given took it from this store as it was before a backup was put in its
 /// place. Then versions go on behind it, so that the module takes up what comes; the answer is true.
+///
+/// # Errors
+/// - [`Error::Conflict`] if it is so far ahead that no backup explains it: versions are few enough to run out.
 fn go_on_behind(write: &Write<'_>, kind: SyncKind, held: u32) -> Result<bool> {
-    match kind {
-        SyncKind::Flags if held > flag::version(write.transaction)? => {
-            // The set as it is now is another one than the module has under that version.
-            flag::go_on_at(write, held.saturating_add(1)).map(|()| true)
-        }
-        SyncKind::Tenants | SyncKind::Revocations if held > outbox::latest(write.transaction)? => {
-            outbox::go_on_behind(write, held).map(|()| true)
-        }
-        SyncKind::Flags | SyncKind::Tenants | SyncKind::Revocations => Ok(false),
+    let latest = match kind {
+        SyncKind::Flags => flag::version(write.transaction)?,
+        SyncKind::Tenants | SyncKind::Revocations => outbox::latest(write.transaction)?,
+    };
+    if held <= latest {
+        return Ok(false);
     }
+    if held - latest > AHEAD_MAX {
+        return Err(Error::Conflict(format!(
+            "it holds version {held}, and none above {latest} was ever given"
+        )));
+    }
+    match kind {
+        // The set as it is now is another one than the module has under that version.
+        SyncKind::Flags => flag::go_on_at(write, held.saturating_add(1))?,
+        SyncKind::Tenants | SyncKind::Revocations => outbox::go_on_behind(write, held)?,
+    }
+    Ok(true)
 }
 
 /// The module gets a snapshot next: at once the first time, then later and later.
