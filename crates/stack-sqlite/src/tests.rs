@@ -578,6 +578,54 @@ async fn a_copy_of_what_is_in_use_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copied_index_is_not_trusted_beyond_the_files_that_were_copied_later() {
+    let (home, store) = home(Options::default()).await;
+    let tenant = place(&store, "home").await.id;
+    join(&store, tenant, "ann").await;
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir(copy.path().join("tenants")).unwrap();
+    let index = copy.path().join("instance.db");
+    kombify_sqlite::backup(&home.path().join("instance.db"), &index).unwrap();
+    MemberStore::remove(&store, scope(tenant), &change("member.removed"), &sub("ann"), None).await.unwrap();
+    let file = tenant_file(copy.path(), tenant);
+    kombify_sqlite::backup(&tenant_file(home.path(), tenant), &file).unwrap();
+    StackSqlite::distrust(&index).unwrap();
+    let store = open(copy.path(), Options::default()).await;
+    assert!(!is_member(&store, tenant, "ann").await);
+    assert!(is_member(&store, tenant, "founder-of-home").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_has_as_many_members_as_a_report_carries_and_reports_carry_no_more() {
+    let (home, store) = home(Options::default()).await;
+    let tenants = [place(&store, "one").await.id, place(&store, "two").await.id];
+    let hash = invite(&store, tenants[0]).await;
+    close(store).await;
+    let most = kombify_core::member::MEMBERS_MAX;
+    for tenant in tenants {
+        // With the founder there are as many as there may be.
+        let fill = format!(
+            "WITH RECURSIVE numbers (number) AS (
+                  SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {most} - 1)
+             INSERT INTO members (sub, email, email_key, name, role, create_time)
+             SELECT 'user-' || number, '', '', '', 'viewer', number FROM numbers"
+        );
+        sql(&tenant_file(home.path(), tenant), &fill);
+    }
+    sql(&home.path().join("instance.db"), "UPDATE tenants SET dirty = 1");
+    let store = open(home.path(), Options::default()).await;
+    HostStore::report_anew(&store).await.unwrap();
+    for _ in 0..2 {
+        let due = HostStore::reports_due(&store).await.unwrap();
+        let carried: Vec<usize> = due.iter().map(|report| report.members.len()).collect();
+        assert_eq!(carried, [usize::try_from(most).unwrap()]);
+        HostStore::reported(&store, &due).await.unwrap();
+    }
+    assert_eq!(HostStore::reports_due(&store).await.unwrap(), []);
+    assert_eq!(code(accept(&store, tenants[0], "ann", hash).await), Code::QuotaExceeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_and_accounts_leave_one_row_each_and_rows_never_change() {
     let (home, store) = home(Options::default()).await;
     let tenant = place(&store, "home").await.id;

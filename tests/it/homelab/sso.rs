@@ -397,6 +397,10 @@ async fn what_was_taken_away_since_the_launch_is_refused_at_the_door() {
         Browser::of(&house, "carol").await,
     ];
     let admins = format!("/v1/admin/tenants/{}", home["id"].as_str().unwrap());
+    // The page names the tenant's plan: bob's own is another.
+    assert_eq!(of_bob.enter(&of_bob.code("home").await).await.status, 303);
+    let page = of_bob.follow(&format!("{}/", of_bob.stack)).await;
+    assert!(page.text.contains("on the plan <strong>free</strong>"), "{}", page.text);
 
     // The tenant was suspended: the code is lost with that.
     let code = of_alice.code("home").await;
