@@ -62,8 +62,10 @@ pub fn backup(data: &Path, to: &Path) -> Result<Copied, Fault> {
     partial.push(format!(".partial-{}", std::process::id()));
     let partial = PathBuf::from(partial);
     let mut copied = Copied::default();
-    let done = copy_directory((data, &partial), 0, &mut copied)
-        .and_then(|()| fs::rename(&partial, to).map_err(|cause| failed(to, &cause)));
+    let done = copy_directory((data, &partial), 0, &mut copied).and_then(|()| {
+        let published = fs::rename(&partial, to).and_then(|()| keep_names(&parent));
+        published.map_err(|cause| failed(to, &cause))
+    });
     if let Err(fault) = done {
         let _ = fs::remove_dir_all(&partial);
         return Err(fault);
@@ -111,8 +113,12 @@ fn copy_directory((from, to): (&Path, &Path), depth: usize, copied: &mut Copied)
             }
         }
     }
-    // The names must outlast a power cut, too.
-    File::open(to).and_then(|directory| directory.sync_all()).map_err(|cause| failed(to, &cause))
+    keep_names(to).map_err(|cause| failed(to, &cause))
+}
+
+/// Lets the names in a directory outlast a power cut.
+fn keep_names(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Whether the file belongs to a process and not to the data: a database's side files, and what is being written.

@@ -39,6 +39,10 @@ impl HealthStore for PlatformSqlite {
     }
 
     async fn note_silences(&self, now: Timestamp) -> Result<()> {
+        let fresh = self.db.read(move |connection| silent(connection, now)).await?;
+        if fresh.is_empty() {
+            return Ok(());
+        }
         self.db.write("health.silences", move |transaction| note_silences(transaction, now)).await
     }
 
@@ -91,30 +95,32 @@ fn find(connection: &Connection, service: &ServiceIdentity) -> Result<(Option<Tr
     Ok(found.unwrap_or_default())
 }
 
-/// Keeps the silences that became too long; a report that comes ends them.
-fn note_silences(transaction: &Transaction<'_>, now: Timestamp) -> Result<()> {
+/// The modules whose silence has become too long, and is not in the history.
+fn silent(connection: &Connection, now: Timestamp) -> Result<Vec<(ServiceIdentity, Tracked)>> {
     let silent = query::rows(
-        transaction,
+        connection,
         concat!(
             "SELECT module, instance, ",
             columns!(),
             "
                FROM health
               WHERE silence_noted = 0 AND report_time <= :silent
-              ORDER BY report_time
-              LIMIT :limit"
+              ORDER BY report_time"
         ),
         named_params! {
             ":silent": now.saturating_sub(UNREACHABLE_AFTER).map_err(Error::internal)?.as_microsecond(),
-            ":limit": SWEPT,
         },
         |row| {
             let service = ServiceIdentity { module: row.get("module")?, instance: row.get("instance")? };
-            Ok((service, tracked(row)?))
+            Ok(tracked(row)?.map(|tracked| (service, tracked)))
         },
     )?;
-    for (service, tracked) in silent {
-        let Some(tracked) = tracked else { continue };
+    Ok(silent.into_iter().flatten().collect())
+}
+
+/// Keeps the silences that became too long; a report that comes ends them.
+fn note_silences(transaction: &Transaction<'_>, now: Timestamp) -> Result<()> {
+    for (service, tracked) in silent(transaction, now)? {
         let (_, since) = tracked.state_at(now);
         note(transaction, &service, HealthState::Unreachable, &tracked.report.metrics, since)?;
         query::execute(

@@ -9,8 +9,7 @@ use kombify_core::{Error, Result};
 use rusqlite::{Connection, Transaction};
 
 use crate::fault::{SOON, internal};
-use crate::open;
-use crate::open::{Migration, OpenError};
+use crate::open::{self, Migration, OpenError};
 use crate::readers::Readers;
 use crate::writer::Writer;
 

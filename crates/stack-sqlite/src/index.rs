@@ -88,10 +88,10 @@ impl StackSqlite {
                 untrusted.insert(tenant);
             } else if let Err(cause) = self.heal_one(tenant).await {
                 tracing::warn!(tenant.id = %tenant, %cause, "members not indexed yet");
-                let again = Instant::now() + HEAL_AGAIN;
-                self.stale()
-                    .entry(tenant)
-                    .and_modify(|due| *due = Some((*due).map_or(again, |due| due.max(again))));
+                // Unless somebody else has healed it meanwhile.
+                if let Some(again) = self.stale().get_mut(&tenant) {
+                    *again = Some(Instant::now() + HEAL_AGAIN);
+                }
                 untrusted.insert(tenant);
             }
         }

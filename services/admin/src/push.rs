@@ -36,6 +36,9 @@ const LONGEST_RETRY_MILLIS: u64 = 10_000;
 /// What is pushed to whom: one push of a kind to a module at a time.
 type Under = (ServiceIdentity, SyncKind);
 
+/// The modules that were pushed to, each where it was.
+type Peers = HashMap<(ServiceIdentity, String), Peer>;
+
 /// The pusher.
 #[derive(Clone)]
 pub struct Pusher {
@@ -64,7 +67,7 @@ impl Pusher {
     pub async fn run(self, cancel: CancellationToken) {
         let mut under: HashSet<Under> = HashSet::new();
         let mut running: JoinSet<Under> = JoinSet::new();
-        let mut peers: HashMap<(ServiceIdentity, String), Peer> = HashMap::new();
+        let mut peers = Peers::new();
         loop {
             if let Err(cause) = self.start_due(&mut under, &mut running, &mut peers).await {
                 tracing::warn!(%cause, "the hand-off cannot be read");
@@ -93,7 +96,7 @@ impl Pusher {
         &self,
         under: &mut HashSet<Under>,
         running: &mut JoinSet<Under>,
-        peers: &mut HashMap<(ServiceIdentity, String), Peer>,
+        peers: &mut Peers,
     ) -> Result<()> {
         let now = self.clock.now();
         let streams = SyncStore::streams(&*self.store).await?;
@@ -109,20 +112,11 @@ impl Pusher {
             if running.len() >= AT_ONCE || under.contains(&key) {
                 continue;
             }
-            let known = (stream.target.clone(), stream.endpoint.clone());
-            let peer = match peers.get(&known) {
-                Some(peer) => peer.clone(),
-                None => {
-                    match Peer::new(&audience(&stream.target), &stream.endpoint, Arc::clone(&self.signer)) {
-                        Ok(peer) => {
-                            peers.insert(known, peer.clone());
-                            peer
-                        }
-                        Err(cause) => {
-                            self.put_off(&stream, &cause).await;
-                            continue;
-                        }
-                    }
+            let peer = match self.peer(peers, &stream) {
+                Ok(peer) => peer,
+                Err(cause) => {
+                    self.put_off(&stream, &cause).await;
+                    continue;
                 }
             };
             under.insert(key.clone());
@@ -133,6 +127,17 @@ impl Pusher {
             });
         }
         Ok(())
+    }
+
+    /// The module of the stream, where it is now.
+    fn peer(&self, peers: &mut Peers, stream: &SyncStream) -> Result<Peer> {
+        let at = (stream.target.clone(), stream.endpoint.clone());
+        if let Some(known) = peers.get(&at) {
+            return Ok(known.clone());
+        }
+        let peer = Peer::new(&audience(&stream.target), &stream.endpoint, Arc::clone(&self.signer))?;
+        peers.insert(at, peer.clone());
+        Ok(peer)
     }
 
     async fn push(&self, peer: Peer, stream: SyncStream) {

@@ -14,9 +14,10 @@ use kombify_pages::{page, scripted};
 use maud::html;
 use serde::Deserialize;
 
-use crate::pages::{Fault, begin, for_user, is_signed_out, launch_url, see_other, settle};
+use crate::pages::{Fault, for_user, is_signed_out, launch_url, see_other, settle};
 use crate::portal::Portal;
 use crate::session::Session;
+use crate::sign_in::begin;
 
 /// Sends the form; without scripts there is the button.
 const SCRIPT: &str = "document.getElementById(\"launch\").submit();\n";

@@ -14,6 +14,7 @@ mod provider;
 mod refusals;
 mod revocations;
 mod session;
+mod sign_in;
 #[cfg(test)]
 mod tests;
 

@@ -58,10 +58,9 @@ impl Accounts {
         let memberships = MemberStore::memberships(&*self.host.keep, &sub, change.time).await?;
         let tenant = first(&memberships).ok_or(Error::AuthInvalid("the account is no member any more"))?;
         let user = local_user(sub, name, change.time);
-        let signed_in = SignedIn { user };
-        let session =
-            sessions::open_by_password(&self.host, change, signed_in, &tenant, &password_hash).await?;
-        let OpenedSession { token, expire_time, .. } = session;
+        let signed_in = SignedIn { user, password_hash: Some(password_hash) };
+        let OpenedSession { token, expire_time, .. } =
+            sessions::open(&self.host, change, signed_in, &tenant).await?;
         Ok(SessionMessage { token, expire_time: Some(convert::time(expire_time)) })
     }
 

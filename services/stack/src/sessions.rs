@@ -46,6 +46,8 @@ pub(crate) fn hash(token: &str) -> Option<[u8; 32]> {
 /// Who signs in, as a sign-in told.
 pub(crate) struct SignedIn {
     pub(crate) user: UserIdentity,
+    /// What a password was verified against, where it was one.
+    pub(crate) password_hash: Option<String>,
 }
 
 /// A session that was opened: its token is shown this once.
@@ -61,37 +63,12 @@ pub(crate) struct OpenedSession {
 /// # Errors
 /// - [`Error::NotFound`] if the tenant has no place here, or the user is no member.
 /// - [`Error::TenantSuspended`] while it is suspended.
-/// - [`Error::AuthInvalid`] if the sign-in counts no more.
+/// - [`Error::AuthInvalid`] if the sign-in counts no more, or the password was changed meanwhile.
 pub(crate) async fn open(
     host: &Host,
     change: &Change,
-    signed_in: SignedIn,
+    SignedIn { user, password_hash }: SignedIn,
     tenant: &str,
-) -> Result<OpenedSession> {
-    open_by(host, change, signed_in, tenant, None).await
-}
-
-/// The same for somebody whose password was verified against `password_hash`.
-///
-/// # Errors
-/// - those of [`open`].
-/// - [`Error::AuthInvalid`] if the password was changed meanwhile.
-pub(crate) async fn open_by_password(
-    host: &Host,
-    change: &Change,
-    signed_in: SignedIn,
-    tenant: &str,
-    password_hash: &str,
-) -> Result<OpenedSession> {
-    open_by(host, change, signed_in, tenant, Some(password_hash)).await
-}
-
-async fn open_by(
-    host: &Host,
-    change: &Change,
-    SignedIn { user }: SignedIn,
-    tenant: &str,
-    password_hash: Option<&str>,
 ) -> Result<OpenedSession> {
     let absent = || Error::not_found("tenant", tenant);
     let placed = HostStore::find_tenant(&*host.keep, tenant).await?.ok_or_else(absent)?;
@@ -125,7 +102,7 @@ async fn open_by(
     // Read above for what is answered; that it is so still is held in the transaction that opens the session.
     match password_hash {
         Some(hash) => {
-            AccountStore::open_session_by_password(&*host.keep, &change, &session, hash).await?;
+            AccountStore::open_session_by_password(&*host.keep, &change, &session, &hash).await?;
         }
         None => HostStore::open_session(&*host.keep, &change, &session).await?,
     }

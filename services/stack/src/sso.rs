@@ -62,7 +62,8 @@ pub(crate) async fn enter(
     let answer = LaunchServiceClient::new(admin.clone()).redeem_launch_code(request).await;
     let redeemed = answer.map_err(|status| to_fault(&status))?.into_inner().data.unwrap_or_default();
     let (tenant, user) = read(redeemed, change)?;
-    let session = sessions::open(host, change, SignedIn { user: user.clone() }, &tenant).await?;
+    let session =
+        sessions::open(host, change, SignedIn { user: user.clone(), password_hash: None }, &tenant).await?;
     Ok((session, user))
 }
 
