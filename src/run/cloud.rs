@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kombify_cloud::{CloudDirectory, Portal, PortalConfig, Revocations};
+use kombify_cloud::{CloudDirectory, Portal, PortalConfig};
 use kombify_core::ServiceIdentity;
 use kombify_mesh::audit::{self, Scope};
 use kombify_mesh::client::Peer;
 use kombify_mesh::identity::keys::KeySet;
 use kombify_mesh::identity::service_token::Signer;
 use kombify_mesh::join::{self, MeshKeys};
+use kombify_mesh::pushed::Revocations;
 use kombify_mesh::report::NoCounts;
 use kombify_mesh::server::Pages;
 use tokio::net::TcpListener;

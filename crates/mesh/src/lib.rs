@@ -16,6 +16,7 @@ pub mod join;
 pub mod limits;
 pub mod malformed;
 pub mod pages;
+pub mod pushed;
 pub mod rate;
 pub mod report;
 pub mod room;

@@ -5,6 +5,7 @@
 //! user's; its own session is an encrypted cookie.
 
 mod backchannel;
+mod directory;
 mod launch;
 mod once;
 mod pages;
@@ -12,7 +13,6 @@ mod portal;
 mod profile;
 mod provider;
 mod refusals;
-mod revocations;
 mod session;
 mod sign_in;
 #[cfg(test)]
@@ -23,12 +23,13 @@ use std::sync::Arc;
 use kombify_contracts::kombify::cloud::v1::profile_service_server::ProfileServiceServer;
 use kombify_contracts::kombify::identity::v1::revocation_sync_service_server::RevocationSyncServiceServer;
 use kombify_mesh::client::Peer;
+use kombify_mesh::pushed::Revocations;
 use tonic::service::Routes;
 
+pub use self::directory::CloudDirectory;
 pub use self::pages::{PAGES, pages};
 pub use self::portal::{Portal, PortalConfig};
 pub use self::refusals::report_refusals;
-pub use self::revocations::{CloudDirectory, Revocations};
 
 /// The services that Cloud serves.
 pub const SERVICES: [&str; 3] = [

@@ -6,12 +6,12 @@ use aws_lc_rs::digest;
 use kombify_core::{Clock, Ids, Result};
 use kombify_mesh::client::Peer;
 use kombify_mesh::identity::keys::KeySet;
+use kombify_mesh::pushed::Revocations;
 use kombify_pages::sealed::Seal;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::once::Once;
 use crate::provider::Provider;
-use crate::revocations::Revocations;
 use crate::session::Refreshing;
 
 /// What the pages are told.

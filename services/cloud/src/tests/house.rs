@@ -17,6 +17,7 @@ use kombify_mesh::edge::ClientAddress;
 use kombify_mesh::identity::issuer::Issuer as MeshIssuer;
 use kombify_mesh::identity::keys::{Intervals, KeySet};
 use kombify_mesh::identity::service_token;
+use kombify_mesh::pushed::Revocations;
 use kombify_mesh::rate::{RateLimiter, RateLimits};
 use kombify_mesh::server::Pages;
 use kombify_mesh::system::{SystemClock, SystemIds};
@@ -26,7 +27,7 @@ use tower::ServiceExt as _;
 
 use super::admin::Admin;
 use super::issuer::{Issuer, SUB};
-use crate::{Portal, PortalConfig, Revocations};
+use crate::{Portal, PortalConfig};
 
 pub(super) const ORIGIN: &str = "http://localhost:3000";
 pub(super) const CLIENT_ID: &str = "kombify-cloud";
