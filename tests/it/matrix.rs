@@ -14,6 +14,7 @@ use http::Request;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use kombify_admin::{Platform, PlatformDirectory, ProviderUsers, StoredKeys};
 use kombify_contracts::Method;
+use kombify_contracts::kombify::tenancy::v1::organisation_sync_service_server::OrganisationSyncServiceServer;
 use kombify_core::directory::{Directory, Standing, TokenOnly};
 use kombify_core::health::{ComponentState, Components, HealthReport, HealthStore, Metrics, Reported};
 use kombify_core::host::HostStore;
@@ -36,6 +37,7 @@ use kombify_mesh::identity::issuer::Issuer;
 use kombify_mesh::identity::keys::{Intervals, KeySet, KeySource, PublishedKey};
 use kombify_mesh::identity::service_token::{Signer, ephemeral};
 use kombify_mesh::identity::verifier::{Accepts, Verifier};
+use kombify_mesh::pushed::Organisations;
 use kombify_mesh::rate::{RateLimiter, RateLimits};
 use kombify_mesh::server::{App, Guard, Module, ServerConfig};
 use kombify_mesh::system::{SystemClock, SystemIds};
@@ -130,6 +132,7 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
             json!({"sub": "other", "revokeTime": "2020-01-01T00:00:00Z"})
         }
         "/kombify.identity.v1.RevocationSyncService/ApplyRevocations"
+        | "/kombify.tenancy.v1.OrganisationSyncService/ApplyOrganisations"
         | "/kombify.tenancy.v1.TenantSyncService/ApplyTenants" => {
             json!({"version": 9, "page": 1, "lastPage": true})
         }
@@ -207,6 +210,9 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
     }
 }
 
+/// What is pushed to Kits: the rest of Kits is not there yet.
+const KITS: [&str; 1] = ["kombify.tenancy.v1.OrganisationSyncService"];
+
 /// A code that nobody was given.
 const CODE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -281,10 +287,11 @@ impl Directory for WithRoles {
     }
 }
 
-/// Admin, Cloud and a Stack on stores of their own, with two tenants.
+/// Admin, Cloud, Kits and a Stack on stores of their own, with two tenants.
 struct House {
     admin: App,
     cloud: App,
+    kits: App,
     stack: App,
     issuer: IssuerKeys,
     signers: BTreeMap<&'static str, Arc<Signer>>,
@@ -444,7 +451,7 @@ async fn seed_stack(
 }
 
 impl House {
-    #[expect(clippy::too_many_lines, reason = "three modules with all that they stand on")]
+    #[expect(clippy::too_many_lines, reason = "the modules with all that they stand on")]
     async fn build() -> Self {
         // Only the first of many houses installs it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -521,6 +528,9 @@ impl House {
         let cloud_guard = guard("service:cloud", Arc::new(TokenOnly));
         let cloud_routes = kombify_cloud::routes(peer.clone(), Arc::default());
         let cloud_app = app(&module("cloud"), cloud_guard, &kombify_cloud::SERVICES, cloud_routes);
+        let kits_routes = Routes::new(OrganisationSyncServiceServer::new(Organisations::default()));
+        let kits_guard = guard("service:kits", Arc::new(TokenOnly));
+        let kits_app = app(&module("kits"), kits_guard, &KITS, kits_routes);
         let host = Host {
             keep: Arc::new(keep),
             clock: clock(),
@@ -537,6 +547,7 @@ impl House {
         Self {
             admin: admin_app,
             cloud: cloud_app,
+            kits: kits_app,
             stack: stack_app,
             issuer,
             signers,
@@ -602,6 +613,7 @@ impl House {
         let app = match module {
             "admin" => &self.admin,
             "cloud" => &self.cloud,
+            "kits" => &self.kits,
             _ => &self.stack,
         };
         let body = Body::new(http_body_util::Full::from(frame));
@@ -615,7 +627,7 @@ impl House {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_method_is_open_to_whom_its_contract_says_and_to_nobody_else() {
-    let mut picture = format!("{:<66}", "");
+    let mut picture = format!("{:<68}", "");
     for caller in CALLERS {
         let _ = write!(picture, " {caller:<19}");
     }
@@ -623,6 +635,7 @@ async fn every_method_is_open_to_whom_its_contract_says_and_to_nobody_else() {
     for (module, services) in [
         ("admin", &kombify_admin::SERVICES[..]),
         ("cloud", &kombify_cloud::SERVICES),
+        ("kits", &KITS),
         ("stack", &kombify_stack::SERVICES),
     ] {
         for method in kombify_contracts::methods() {
@@ -635,7 +648,7 @@ async fn every_method_is_open_to_whom_its_contract_says_and_to_nobody_else() {
                 answers.spawn(async move { (at, House::build().await.call(module, method, caller).await) });
             }
             let answers: BTreeMap<_, _> = answers.join_all().await.into_iter().collect();
-            let mut line = format!("{module:<6}{:<60}", method.path);
+            let mut line = format!("{module:<6}{:<62}", method.path);
             for answer in answers.values() {
                 let _ = write!(line, " {answer:<19}");
             }
@@ -657,6 +670,7 @@ fn every_contract_is_in_the_matrix() {
         assert!(
             kombify_admin::SERVICES.contains(&service)
                 || kombify_cloud::SERVICES.contains(&service)
+                || KITS.contains(&service)
                 || kombify_stack::SERVICES.contains(&service),
             "{} is served by nobody",
             method.path

@@ -1,4 +1,4 @@
-//! What Admin decides, as it is pushed to the modules: tenants with their places, revocations, flags.
+//! What Admin decides, as it is pushed to the modules: tenants with their places, organisations, revocations, flags.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::revocation::UserRevocation;
 use crate::tenant::Slug;
-use crate::{OrgId, Plan, PlanGrant, Sub, TenantId};
+use crate::{InstanceId, OrgId, Plan, PlanGrant, Sub, TenantId};
 
 /// What an instance is told that a tenant is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,35 @@ pub struct PlacedTenant {
     pub create_time: Timestamp,
 }
 
+/// Where a tenant of an organisation has its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedHome {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The instance that has it.
+    pub instance: InstanceId,
+    /// What it is to be; never erased: what is being erased is no home any more.
+    pub status: PlacedStatus,
+}
+
+/// What owns tenants, as a module has to know it that decides by plan and has no store of tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedOrganisation {
+    /// The organisation.
+    pub owner: OrgId,
+    /// The grant that it has, ended or not.
+    pub grant: Option<PlanGrant>,
+    /// Where its tenants are, ordered by tenant; usually one.
+    pub tenants: Vec<PlacedHome>,
+}
+
+impl PlacedOrganisation {
+    /// Whether it has neither a grant nor a tenant: then there is nothing to know of it.
+    pub fn is_empty(&self) -> bool {
+        self.grant.is_none() && self.tenants.is_empty()
+    }
+}
+
 /// How a push builds on what its receiver has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
@@ -122,6 +151,9 @@ pub struct Held {
 
 /// A push of tenants.
 pub type TenantPush = Push<PlacedTenant>;
+
+/// A push of organisations.
+pub type OrganisationPush = Push<PlacedOrganisation>;
 
 /// A push of revocations.
 pub type RevocationPush = Push<UserRevocation>;

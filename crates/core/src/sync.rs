@@ -7,8 +7,8 @@
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::placed::{Held, PlacedFlags, RevocationPush, TenantPush};
-use crate::{Change, Error, Result, ServiceIdentity, TenantId};
+use crate::placed::{Held, OrganisationPush, PlacedFlags, RevocationPush, TenantPush};
+use crate::{Change, Error, OrgId, Result, ServiceIdentity, TenantId};
 
 /// What is pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,26 +17,34 @@ pub enum SyncKind {
     Flags,
     /// The tenants of an instance.
     Tenants,
+    /// The organisations, with their plans and where their tenants are.
+    Organisations,
     /// The revocations.
     Revocations,
 }
 
 impl SyncKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Flags, Self::Tenants, Self::Revocations];
+    pub const ALL: [Self; 4] = [Self::Flags, Self::Tenants, Self::Organisations, Self::Revocations];
 
     /// The kind as it stands in answers.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Flags => "flags",
             Self::Tenants => "tenants",
+            Self::Organisations => "organisations",
             Self::Revocations => "revocations",
         }
     }
 
-    /// What a module is told: a Stack everything, every other module the revocations.
+    /// What a module is told: a Stack of flags and of its tenants; who decides by plan and has no store of tenants of the
+    /// organisations; and every module of the revocations.
     pub fn of_module(module: &str) -> &'static [Self] {
-        if module == "stack" { &Self::ALL } else { &[Self::Revocations] }
+        match module {
+            "stack" => &[Self::Flags, Self::Tenants, Self::Revocations],
+            "kits" => &[Self::Organisations, Self::Revocations],
+            _ => &[Self::Revocations],
+        }
     }
 }
 
@@ -47,7 +55,7 @@ impl std::str::FromStr for SyncKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| Error::invalid("kind", "must be flags, tenants or revocations"))
+            .ok_or_else(|| Error::invalid("kind", "must be flags, tenants, organisations or revocations"))
     }
 }
 
@@ -90,7 +98,7 @@ impl SyncStream {
 /// How long a module waits for the next try at most.
 pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(1);
 
-/// How many tenants or revocations one push brings at most.
+/// How many tenants, organisations or revocations one push brings at most.
 pub const BATCH: usize = 100;
 
 /// Where the hand-off is kept. Each method happens wholly or not at all.
@@ -110,6 +118,15 @@ pub trait SyncStore: Send + Sync + 'static {
         page: u32,
         after: Option<TenantId>,
     ) -> Result<Option<TenantPush>>;
+
+    /// The next push of organisations to the module, in the same way; a snapshot holds those that have a grant or a tenant.
+    /// One that has neither any more is pushed once, as an empty one.
+    async fn organisations_for(
+        &self,
+        target: &ServiceIdentity,
+        page: u32,
+        after: Option<&OrgId>,
+    ) -> Result<Option<OrganisationPush>>;
 
     /// The next push of revocations to the module, in the same way; `after` is the last `sub` of the page before.
     async fn revocations_for(
@@ -153,6 +170,24 @@ pub trait SyncStore: Send + Sync + 'static {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_is_told_to_somebody_and_nobody_is_told_of_tenants_in_two_ways() {
+        let told = |module| SyncKind::of_module(module);
+        for kind in SyncKind::ALL {
+            assert_eq!(kind.as_str().parse::<SyncKind>().unwrap(), kind);
+            assert!(told("stack").contains(&kind) || told("kits").contains(&kind), "{kind:?}");
+        }
+        for module in ["stack", "kits", "cloud", "gateway"] {
+            let kinds = told(module);
+            assert!(kinds.contains(&SyncKind::Revocations), "{module}");
+            assert!(
+                !(kinds.contains(&SyncKind::Tenants) && kinds.contains(&SyncKind::Organisations)),
+                "{module}"
+            );
+        }
+        assert_eq!(told("cloud"), [SyncKind::Revocations]);
+    }
 
     #[test]
     fn a_clock_that_was_set_back_holds_nothing_up() {

@@ -8,11 +8,13 @@ use kombify_contracts::kombify::identity::v1::{
     ApplyRevocationsRequest, ApplyRevocationsResponse, Revocation as RevocationMessage,
 };
 use kombify_contracts::kombify::tenancy::v1::{
-    ApplyTenantsRequest, ApplyTenantsResponse, Founder as FounderMessage,
-    PlacedTenant as PlacedTenantMessage, RefusedTenant,
+    ApplyOrganisationsRequest, ApplyOrganisationsResponse, ApplyTenantsRequest, ApplyTenantsResponse,
+    Founder as FounderMessage, PlacedHome as PlacedHomeMessage,
+    PlacedOrganisation as PlacedOrganisationMessage, PlacedTenant as PlacedTenantMessage, RefusedTenant,
 };
 use kombify_core::placed::{
-    Basis, Founder, Held, PlacedFlags, PlacedTenant, Push, RevocationPush, TenantPush,
+    Basis, Founder, Held, OrganisationPush, PlacedFlags, PlacedHome, PlacedOrganisation, PlacedTenant, Push,
+    RevocationPush, TenantPush,
 };
 use kombify_core::revocation::{Revocation, UserRevocation};
 use kombify_core::{Error, Plan, PlanGrant, Result};
@@ -54,6 +56,21 @@ fn read_basis(base_version: i32, page: i32, last: bool) -> Basis {
     }
 }
 
+/// `plan` and `plan_end_time` of a grant.
+fn plan(grant: Option<PlanGrant>) -> (String, Option<prost_types::Timestamp>) {
+    let plan = grant.map_or(Plan::Free, |grant| grant.plan);
+    (plan.to_string(), grant.map(|grant| moment(grant.end_time)))
+}
+
+fn read_plan(plan: &str, end_time: Option<prost_types::Timestamp>) -> Result<Option<PlanGrant>> {
+    let end_time = end_time.map(|time| read_moment("planEndTime", Some(time))).transpose()?;
+    Ok(match (plan.parse()?, end_time) {
+        (plan, Some(end_time)) => Some(PlanGrant { plan, end_time }),
+        (Plan::Free, None) => None,
+        (plan, None) => Some(PlanGrant::lasting(plan)),
+    })
+}
+
 /// A push of tenants, as it is sent.
 pub fn tenants(push: TenantPush) -> ApplyTenantsRequest {
     let Push { version, basis: on, items } = push;
@@ -64,13 +81,14 @@ pub fn tenants(push: TenantPush) -> ApplyTenantsRequest {
 
 fn tenant(tenant: PlacedTenant) -> PlacedTenantMessage {
     let PlacedTenant { id, slug, name, owner, grant, status, generation, founder, create_time } = tenant;
+    let (plan, plan_end_time) = plan(grant);
     PlacedTenantMessage {
         tenant_id: id.to_string(),
         slug: slug.to_string(),
         name,
         org_id: owner.to_string(),
-        plan: grant.map_or(Plan::Free, |grant| grant.plan).to_string(),
-        plan_end_time: grant.map(|grant| moment(grant.end_time)),
+        plan,
+        plan_end_time,
         status: status.as_str().to_owned(),
         generation: number(generation),
         founder: Some(FounderMessage {
@@ -106,17 +124,12 @@ fn read_tenant(tenant: PlacedTenantMessage) -> Result<PlacedTenant> {
         create_time,
     } = tenant;
     let founder = founder.unwrap_or_default();
-    let end_time = plan_end_time.map(|time| read_moment("planEndTime", Some(time))).transpose()?;
     Ok(PlacedTenant {
         id: tenant_id.parse()?,
         slug: slug.parse()?,
         name,
         owner: org_id.parse()?,
-        grant: match (plan.parse()?, end_time) {
-            (plan, Some(end_time)) => Some(PlanGrant { plan, end_time }),
-            (Plan::Free, None) => None,
-            (plan, None) => Some(PlanGrant::lasting(plan)),
-        },
+        grant: read_plan(&plan, plan_end_time)?,
         status: status.parse()?,
         generation: count(generation),
         founder: Founder { sub: founder.sub.parse()?, email: founder.email, name: founder.name },
@@ -145,6 +158,64 @@ pub fn read_held_tenants(answer: ApplyTenantsResponse) -> Result<Held> {
         .map(|refused| Ok((refused.tenant_id.parse()?, refused.reason)))
         .collect::<Result<_>>()?;
     Ok(Held { version: count(held_version), snapshot_needed, refused })
+}
+
+/// A push of organisations, as it is sent.
+pub fn organisations(push: OrganisationPush) -> ApplyOrganisationsRequest {
+    let Push { version, basis: on, items } = push;
+    let (base_version, page, last_page) = basis(on);
+    let organisations = items.into_iter().map(organisation).collect();
+    ApplyOrganisationsRequest { version: number(version), base_version, page, last_page, organisations }
+}
+
+fn organisation(organisation: PlacedOrganisation) -> PlacedOrganisationMessage {
+    let PlacedOrganisation { owner, grant, tenants } = organisation;
+    let (plan, plan_end_time) = plan(grant);
+    let tenants = tenants
+        .into_iter()
+        .map(|PlacedHome { tenant, instance, status }| PlacedHomeMessage {
+            tenant_id: tenant.to_string(),
+            instance_id: instance.to_string(),
+            status: status.as_str().to_owned(),
+        })
+        .collect();
+    PlacedOrganisationMessage { org_id: owner.to_string(), plan, plan_end_time, tenants }
+}
+
+/// A push of organisations, as it is received.
+///
+/// # Errors
+/// - [`Error::Invalid`] if a word is none.
+pub fn read_organisations(request: ApplyOrganisationsRequest) -> Result<OrganisationPush> {
+    let ApplyOrganisationsRequest { version, base_version, page, last_page, organisations } = request;
+    let items = organisations.into_iter().map(read_organisation).collect::<Result<_>>()?;
+    Ok(Push { version: count(version), basis: read_basis(base_version, page, last_page), items })
+}
+
+fn read_organisation(organisation: PlacedOrganisationMessage) -> Result<PlacedOrganisation> {
+    let PlacedOrganisationMessage { org_id, plan, plan_end_time, tenants } = organisation;
+    let tenants = tenants
+        .into_iter()
+        .map(|PlacedHomeMessage { tenant_id, instance_id, status }| {
+            Ok(PlacedHome {
+                tenant: tenant_id.parse()?,
+                instance: instance_id.parse()?,
+                status: status.parse()?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    Ok(PlacedOrganisation { owner: org_id.parse()?, grant: read_plan(&plan, plan_end_time)?, tenants })
+}
+
+/// What the receiver of organisations holds, as it is answered.
+pub fn held_organisations(held: &Held) -> ApplyOrganisationsResponse {
+    ApplyOrganisationsResponse { held_version: number(held.version), snapshot_needed: held.snapshot_needed }
+}
+
+/// What the receiver of organisations says that it holds.
+pub fn read_held_organisations(answer: ApplyOrganisationsResponse) -> Held {
+    let ApplyOrganisationsResponse { held_version, snapshot_needed } = answer;
+    Held { version: count(held_version), snapshot_needed, refused: Vec::new() }
 }
 
 /// A push of revocations, as it is sent.
@@ -267,6 +338,30 @@ mod tests {
         }
         let held = Held { version: 4, snapshot_needed: true, refused: vec![(tenant.id, "full".into())] };
         assert_eq!(read_held_tenants(held_tenants(held.clone())).unwrap(), held);
+    }
+
+    #[test]
+    fn organisations_are_read_as_they_are_written() {
+        let home = PlacedHome {
+            tenant: "tenant_01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            instance: "instance_01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            status: PlacedStatus::Deleted,
+        };
+        let acme = PlacedOrganisation {
+            owner: "acme".parse().unwrap(),
+            grant: Some(PlanGrant { plan: Plan::Free, end_time: at("2027-01-01T00:00:00.5Z") }),
+            tenants: vec![home],
+        };
+        let nothing =
+            PlacedOrganisation { owner: "user:ada".parse().unwrap(), grant: None, tenants: Vec::new() };
+        let grant = Some(PlanGrant::lasting(Plan::Enterprise));
+        let items = vec![PlacedOrganisation { grant, ..nothing.clone() }, acme, nothing];
+        for basis in [Basis::Change { base_version: 7 }, Basis::Snapshot { page: 2, last: false }] {
+            let push = Push { version: 9, basis, items: items.clone() };
+            assert_eq!(read_organisations(organisations(push.clone())).unwrap(), push);
+        }
+        let held = Held { version: 4, snapshot_needed: true, refused: Vec::new() };
+        assert_eq!(read_held_organisations(held_organisations(&held)), held);
     }
 
     #[test]

@@ -49,6 +49,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "health",
         sql: include_str!("../../../migrations/platform/sqlite/0004_health.sql"),
     },
+    Migration {
+        version: 5,
+        name: "organisations",
+        sql: include_str!("../../../migrations/platform/sqlite/0005_organisations.sql"),
+    },
 ];
 
 /// The platform's stores in one SQLite file. Clones are the same store.
@@ -284,6 +289,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_fifth_schema_keeps_what_waits_and_gives_no_version_twice() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("platform.db");
+        let database = Database::open(&path, &MIGRATIONS[..4], Options::default()).unwrap();
+        let fill = |transaction: &rusqlite::Transaction<'_>| {
+            let rows = "
+                INSERT INTO sync_streams (module, instance, kind, endpoint, acknowledged_version, snapshot_due,
+                                          next_attempt_time)
+                VALUES ('cloud', 'local', 'revocations', 'http://cloud', 1, 0, 0);
+                INSERT INTO outbox (module, instance, kind, subject, create_time)
+                VALUES ('cloud', 'local', 'revocations', 'ann', 1000000),
+                       ('cloud', 'local', 'revocations', 'bob', 2000000),
+                       ('cloud', 'local', 'revocations', 'cy', 3000000);
+                DELETE FROM outbox WHERE subject <> 'bob';";
+            transaction.execute_batch(rows).map_err(kombify_sqlite::internal)
+        };
+        database.write("fill", fill).await.unwrap();
+        drop(database);
+        let store = PlatformSqlite::open(&path, Arc::new(SeededIds::new())).unwrap();
+        store.database().integrity_check().await.unwrap();
+        assert_eq!(indexes(&store, "outbox").await, ["outbox_of_stream", "outbox_of_subject"]);
+        assert_eq!(store.database().read(outbox::latest).await.unwrap(), 3);
+        let streams = store.streams().await.unwrap();
+        let shown: Vec<_> = streams
+            .iter()
+            .map(|stream| {
+                (stream.kind, stream.endpoint.as_str(), stream.acknowledged_version, stream.pending)
+            })
+            .collect();
+        assert_eq!(shown, [(SyncKind::Revocations, "http://cloud", 1, 1)]);
+        assert!(!streams[0].snapshot_due);
+    }
+
+    #[tokio::test]
     async fn the_schema_holds_what_the_code_must_never_try() {
         let home = tempfile::tempdir().unwrap();
         let store =
@@ -327,6 +366,7 @@ mod tests {
                 Some("tenants_deletion"),
             ),
             ("INSERT INTO flag_set VALUES (2, 0)", Some("flag_set_one")),
+            ("INSERT INTO outbox VALUES (1, 'cloud', 'local', 'flags', 'a', 0)", Some("outbox_kind")),
         ] {
             let attempt = move |transaction: &rusqlite::Transaction<'_>| {
                 let fault = transaction.execute(wrong, ()).unwrap_err();

@@ -23,8 +23,42 @@ pub(crate) fn latest(connection: &Connection) -> Result<u32> {
     Ok(latest.unwrap_or_default())
 }
 
-/// Tells the instance on which the tenant has its place, connected or not.
+/// Tells the instance on which the tenant has its place, connected or not, and who is told of organisations.
 pub(crate) fn tenant_changed(write: &Write<'_>, id: TenantId) -> Result<()> {
+    tell_instance(write, id)?;
+    home_changed(write, id)
+}
+
+/// Tells the instances on which the owner's tenants have their places, and who is told of organisations.
+pub(crate) fn owner_changed(write: &Write<'_>, owner: &OrgId) -> Result<()> {
+    let tenants = query::rows(
+        write.transaction,
+        "SELECT tenant_id
+           FROM tenants
+          WHERE owner = :owner
+          ORDER BY tenant_id",
+        named_params! { ":owner": owner.as_str() },
+        |row| column::word(row, "tenant_id"),
+    )?;
+    tenants.into_iter().try_for_each(|id| tell_instance(write, id))?;
+    tell_streams(write, SyncKind::Organisations, owner.as_str())
+}
+
+/// Tells who is told of organisations that the tenant of one has changed, or is about to be gone.
+fn home_changed(write: &Write<'_>, id: TenantId) -> Result<()> {
+    let owner = query::row(
+        write.transaction,
+        "SELECT owner
+           FROM tenants
+          WHERE tenant_id = :tenant_id",
+        named_params! { ":tenant_id": id.to_string() },
+        |row| row.get::<_, Option<String>>("owner"),
+    )?;
+    owner.flatten().map_or(Ok(()), |owner| tell_streams(write, SyncKind::Organisations, &owner))
+}
+
+/// Tells the instance on which the tenant has its place, connected or not.
+fn tell_instance(write: &Write<'_>, id: TenantId) -> Result<()> {
     query::execute(
         write.transaction,
         "INSERT INTO outbox (module, instance, kind, subject, create_time)
@@ -44,42 +78,28 @@ pub(crate) fn tenant_changed(write: &Write<'_>, id: TenantId) -> Result<()> {
     keep_last(write, SyncKind::Tenants, &id.to_string())
 }
 
-/// Tells the instances on which the owner's tenants have their places.
-pub(crate) fn owner_changed(write: &Write<'_>, owner: &OrgId) -> Result<()> {
-    let tenants = query::rows(
-        write.transaction,
-        "SELECT tenant_id
-           FROM tenants
-          WHERE owner = :owner
-          ORDER BY tenant_id",
-        named_params! { ":owner": owner.as_str() },
-        |row| column::word(row, "tenant_id"),
-    )?;
-    tenants.into_iter().try_for_each(|id| tenant_changed(write, id))
+/// Tells every module that revocations are pushed to. Answers with the version that all of them will acknowledge.
+pub(crate) fn revocation_changed(write: &Write<'_>, sub: &Sub) -> Result<u32> {
+    tell_streams(write, SyncKind::Revocations, sub.as_str())?;
+    latest(write.transaction)
 }
 
-/// Tells every module that revocations are pushed to. Answers with the version that all of them will acknowledge: who
-/// connects later gets everything.
-pub(crate) fn revocation_changed(write: &Write<'_>, sub: &Sub) -> Result<u32> {
+/// Tells every module that the kind is pushed to: who connects later gets everything.
+fn tell_streams(write: &Write<'_>, kind: SyncKind, subject: &str) -> Result<()> {
     query::execute(
         write.transaction,
         "INSERT INTO outbox (module, instance, kind, subject, create_time)
-         SELECT module, instance, kind, :sub,
+         SELECT module, instance, kind, :subject,
                 COALESCE((SELECT MIN(create_time)
                             FROM outbox
-                           WHERE kind = :kind AND subject = :sub AND module = sync_streams.module
+                           WHERE kind = :kind AND subject = :subject AND module = sync_streams.module
                              AND instance = sync_streams.instance), :now)
            FROM sync_streams
           WHERE kind = :kind
           ORDER BY module, instance",
-        named_params! {
-            ":kind": SyncKind::Revocations.as_str(),
-            ":sub": sub.as_str(),
-            ":now": write.now(),
-        },
+        named_params! { ":kind": kind.as_str(), ":subject": subject, ":now": write.now() },
     )?;
-    keep_last(write, SyncKind::Revocations, sub.as_str())?;
-    latest(write.transaction)
+    keep_last(write, kind, subject)
 }
 
 /// Takes away the rows about earlier changes of the subject: what is pushed is the subject as it is.
@@ -118,13 +138,14 @@ pub(crate) fn go_on_behind(write: &Write<'_>, version: u32) -> Result<()> {
     .map(drop)
 }
 
-/// Takes away every row about a tenant that is gone.
+/// Takes away every row about a tenant that is about to be gone as if it never was; who is told of organisations hears
+/// that its owner has it no more.
 pub(crate) fn forget_tenant(write: &Write<'_>, id: TenantId) -> Result<()> {
     query::execute(
         write.transaction,
         "DELETE FROM outbox
           WHERE kind = :kind AND subject = :tenant_id",
         named_params! { ":kind": SyncKind::Tenants.as_str(), ":tenant_id": id.to_string() },
-    )
-    .map(drop)
+    )?;
+    home_changed(write, id)
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kombify_contracts::kombify::flags::v1::flag_sync_service_client::FlagSyncServiceClient;
 use kombify_contracts::kombify::identity::v1::revocation_sync_service_client::RevocationSyncServiceClient;
+use kombify_contracts::kombify::tenancy::v1::organisation_sync_service_client::OrganisationSyncServiceClient;
 use kombify_contracts::kombify::tenancy::v1::tenant_sync_service_client::TenantSyncServiceClient;
 use kombify_core::placed::{Basis, Held, Push};
 use kombify_core::sync::{SyncKind, SyncStore, SyncStream};
-use kombify_core::{Change, Clock, Error, Ids, PlatformStore, Result, ServiceIdentity, TenantId};
+use kombify_core::{Change, Clock, Error, Ids, OrgId, PlatformStore, Result, ServiceIdentity, TenantId};
 use kombify_mesh::client::Peer;
 use kombify_mesh::handoff;
 use kombify_mesh::identity::service_token::Signer;
@@ -144,6 +145,7 @@ impl Pusher {
         let pushed = match stream.kind {
             SyncKind::Flags => self.push_flags(peer, &stream).await,
             SyncKind::Tenants => self.push_tenants(peer, &stream).await,
+            SyncKind::Organisations => self.push_organisations(peer, &stream).await,
             SyncKind::Revocations => self.push_revocations(peer, &stream).await,
         };
         match pushed {
@@ -213,6 +215,25 @@ impl Pusher {
             if done || held.snapshot_needed {
                 held.refused = refused;
                 return self.acknowledge(stream, version, &held, &tenants).await;
+            }
+        }
+    }
+
+    async fn push_organisations(&self, peer: Peer, stream: &SyncStream) -> Result<()> {
+        let mut client = OrganisationSyncServiceClient::new(peer);
+        let mut pages = Pages::default();
+        let mut after: Option<OrgId> = None;
+        loop {
+            let target = &stream.target;
+            let push = SyncStore::organisations_for(&*self.store, target, pages.next, after.as_ref()).await?;
+            let Some(push) = push else { return Ok(()) };
+            after = push.items.last().map(|organisation| organisation.owner.clone());
+            let (version, done) = (push.version, pages.turn(&push));
+            let answer = client.apply_organisations(handoff::organisations(push)).await;
+            let held =
+                handoff::read_held_organisations(answer.map_err(|status| to_fault(&status))?.into_inner());
+            if done || held.snapshot_needed {
+                return self.acknowledge(stream, version, &held, &[]).await;
             }
         }
     }

@@ -36,6 +36,7 @@ pub mod instance;
 pub mod launch;
 pub mod mesh_key;
 pub mod organisation;
+pub mod organisation_sync;
 pub mod race;
 pub mod sync;
 pub mod tenant;
@@ -180,6 +181,14 @@ macro_rules! platform_store_conformance {
                 every_module_acknowledges_the_version_of_a_revocation
                 flags_are_pending_until_their_version_is_acknowledged
                 a_removed_instance_is_told_nothing
+            }
+            organisation_sync {
+                a_grant_is_told_with_its_end
+                a_tenant_is_told_with_its_owner_all_its_life
+                a_tenant_that_is_refused_is_taken_back
+                an_owner_who_changes_often_is_told_once
+                a_snapshot_of_organisations_holds_those_with_a_grant_or_a_tenant
+                only_who_decides_by_plan_without_tenants_is_told_of_organisations
             }
             launch {
                 a_code_lets_its_user_in_once
@@ -487,6 +496,11 @@ fn new_claim(id: InstanceId) -> Claim {
 /// The name of the instance in the mesh.
 fn stack(id: InstanceId) -> ServiceIdentity {
     ServiceIdentity { module: "stack".to_owned(), instance: id.to_string() }
+}
+
+/// The module that is told of organisations.
+fn kits() -> ServiceIdentity {
+    ServiceIdentity { module: "kits".to_owned(), instance: "local".to_owned() }
 }
 
 fn new_report(boot: &str, sequence: u32, status: Reported) -> HealthReport {

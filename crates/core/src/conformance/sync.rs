@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    CLOCK, Pair, change, code, creator, held, new_instance, new_tenant, next_page, org, promised, scope,
-    seconds, sighting, stack, sub,
+    CLOCK, Pair, change, code, creator, held, kits, new_instance, new_tenant, next_page, org, promised,
+    scope, seconds, sighting, stack, sub,
 };
 use crate::instance::InstanceStatus;
 use crate::placed::{Basis, Founder, Held, PlacedStatus, PlacedTenant, TenantPush};
@@ -50,11 +50,12 @@ async fn count(pair: &Pair, id: InstanceId) -> u32 {
     pair.instances().find(id).await.unwrap().unwrap().tenant_count
 }
 
-/// A Stack is told everything, another module the revocations, from where they are and at once; also when they come
-/// again, whatever went wrong before.
+/// Every module is told of its kinds, from where they are and at once; also when it comes again, whatever went wrong
+/// before.
 pub async fn a_module_that_connects_gets_everything_anew(pair: &Pair) {
     let new = new_instance("one", "eu", 10);
-    for (target, kinds) in [(stack(new.id), &SyncKind::ALL[..]), (cloud(), &[SyncKind::Revocations][..])] {
+    for target in [stack(new.id), cloud(), kits()] {
+        let kinds = SyncKind::of_module(&target.module);
         for endpoint in ["http://there", "http://elsewhere"] {
             let connected = change("sync.connected");
             pair.syncs().connect(&connected, &target, endpoint).await.unwrap();
@@ -649,7 +650,7 @@ async fn acknowledge_revocations(pair: &Pair, target: &ServiceIdentity, version:
 pub async fn every_module_acknowledges_the_version_of_a_revocation(pair: &Pair) {
     let id = in_step(pair, "one", 10).await;
     pair.sight(&sighting("ann", "org-1", 100)).await;
-    let targets = [stack(id), cloud(), ServiceIdentity { module: "kits".into(), instance: "local".into() }];
+    let targets = [stack(id), cloud(), kits()];
     for target in &targets[1..] {
         connect(pair, target).await;
     }

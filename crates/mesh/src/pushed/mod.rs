@@ -1,5 +1,6 @@
 //! What Admin pushes to a module that has no store: held in memory, from the snapshot that the module gets when it starts.
 
+mod organisations;
 mod revocations;
 
 use std::collections::{HashMap, HashSet};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use kombify_core::placed::{Basis, Held, Push};
 use kombify_core::{Error, Result};
 
+pub use self::organisations::Organisations;
 pub use self::revocations::Revocations;
 
 /// When to try again where nothing was pushed yet.

@@ -38,7 +38,7 @@ pub(super) fn acknowledge(
     }
     let refusals = match kind {
         SyncKind::Tenants => settle(write, target, pushed, held, tenants)?,
-        SyncKind::Flags | SyncKind::Revocations => String::new(),
+        SyncKind::Flags | SyncKind::Organisations | SyncKind::Revocations => String::new(),
     };
     let reached =
         if more_pages { progress.acknowledged_version } else { progress.acknowledged_version.max(pushed) };
@@ -85,7 +85,9 @@ pub(super) fn acknowledge(
 fn go_on_behind(write: &Write<'_>, kind: SyncKind, held: u32) -> Result<bool> {
     let latest = match kind {
         SyncKind::Flags => flag::version(write.transaction)?,
-        SyncKind::Tenants | SyncKind::Revocations => outbox::latest(write.transaction)?,
+        SyncKind::Tenants | SyncKind::Organisations | SyncKind::Revocations => {
+            outbox::latest(write.transaction)?
+        }
     };
     if held <= latest {
         return Ok(false);
@@ -98,7 +100,9 @@ fn go_on_behind(write: &Write<'_>, kind: SyncKind, held: u32) -> Result<bool> {
     match kind {
         // The set as it is now is another one than the module has under that version.
         SyncKind::Flags => flag::go_on_at(write, held.saturating_add(1))?,
-        SyncKind::Tenants | SyncKind::Revocations => outbox::go_on_behind(write, held)?,
+        SyncKind::Tenants | SyncKind::Organisations | SyncKind::Revocations => {
+            outbox::go_on_behind(write, held)?;
+        }
     }
     Ok(true)
 }

@@ -5,9 +5,9 @@ mod push;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kombify_core::placed::{Held, PlacedFlags, RevocationPush, TenantPush};
+use kombify_core::placed::{Held, OrganisationPush, PlacedFlags, Push, RevocationPush, TenantPush};
 use kombify_core::sync::{SyncKind, SyncStore, SyncStream};
-use kombify_core::{Change, Result, ServiceIdentity, TenantId};
+use kombify_core::{Change, OrgId, Result, ServiceIdentity, TenantId};
 use kombify_sqlite::ledger::Write;
 use kombify_sqlite::{column, query};
 use rusqlite::{Connection, Row, Transaction, named_params};
@@ -32,20 +32,28 @@ impl SyncStore for PlatformSqlite {
         page: u32,
         after: Option<TenantId>,
     ) -> Result<Option<TenantPush>> {
-        let page = if page == 0 {
-            let target = target.clone();
-            match self.db.read(move |connection| push::changed_tenants(connection, &target)).await? {
-                Next::Nothing => return Ok(None),
-                Next::Changes(push) => return Ok(Some(push)),
-                Next::Snapshot => 1,
-            }
-        } else {
-            page
-        };
-        let (target, after) = (target.clone(), after.filter(|_| page > 1));
-        let snapshot =
-            move |transaction: &Transaction<'_>| push::page_of_tenants(transaction, &target, page, after);
-        self.db.write("sync.snapshot", snapshot).await
+        let (told, target, after) = (target.clone(), target.clone(), after.filter(|_| page > 1));
+        self.next_push(
+            page,
+            move |connection| push::changed_tenants(connection, &told),
+            move |transaction, page| push::page_of_tenants(transaction, &target, page, after),
+        )
+        .await
+    }
+
+    async fn organisations_for(
+        &self,
+        target: &ServiceIdentity,
+        page: u32,
+        after: Option<&OrgId>,
+    ) -> Result<Option<OrganisationPush>> {
+        let (told, target, after) = (target.clone(), target.clone(), after.filter(|_| page > 1).cloned());
+        self.next_push(
+            page,
+            move |connection| push::changed_organisations(connection, &told),
+            move |transaction, page| push::page_of_organisations(transaction, &target, page, after.as_ref()),
+        )
+        .await
     }
 
     async fn revocations_for(
@@ -55,21 +63,16 @@ impl SyncStore for PlatformSqlite {
         after: Option<&str>,
         now: Timestamp,
     ) -> Result<Option<RevocationPush>> {
-        let page = if page == 0 {
-            let target = target.clone();
-            match self.db.read(move |connection| push::changed_revocations(connection, &target)).await? {
-                Next::Nothing => return Ok(None),
-                Next::Changes(push) => return Ok(Some(push)),
-                Next::Snapshot => 1,
-            }
-        } else {
-            page
-        };
-        let (target, after) = (target.clone(), after.filter(|_| page > 1).map(str::to_owned));
-        let snapshot = move |transaction: &Transaction<'_>| {
-            push::page_of_revocations(transaction, &target, page, after.as_deref(), now)
-        };
-        self.db.write("sync.snapshot", snapshot).await
+        let (told, target) = (target.clone(), target.clone());
+        let after = after.filter(|_| page > 1).map(str::to_owned);
+        self.next_push(
+            page,
+            move |connection| push::changed_revocations(connection, &told),
+            move |transaction, page| {
+                push::page_of_revocations(transaction, &target, page, after.as_deref(), now)
+            },
+        )
+        .await
     }
 
     async fn flags(&self) -> Result<PlacedFlags> {
@@ -117,6 +120,28 @@ impl SyncStore for PlatformSqlite {
             .map(drop)
         };
         self.db.write("sync.postponed", postpone).await
+    }
+}
+
+impl PlatformSqlite {
+    /// The next push of a kind: what `changes` finds, or the page of a snapshot that `snapshot` gives, for `page` 0 the
+    /// first one.
+    async fn next_push<T: Send + 'static>(
+        &self,
+        page: u32,
+        changes: impl FnOnce(&Connection) -> Result<Next<T>> + Send + 'static,
+        snapshot: impl FnOnce(&Transaction<'_>, u32) -> Result<Option<Push<T>>> + Send + 'static,
+    ) -> Result<Option<Push<T>>> {
+        let page = if page == 0 {
+            match self.db.read(changes).await? {
+                Next::Nothing => return Ok(None),
+                Next::Changes(push) => return Ok(Some(push)),
+                Next::Snapshot => 1,
+            }
+        } else {
+            page
+        };
+        self.db.write("sync.snapshot", move |transaction| snapshot(transaction, page)).await
     }
 }
 

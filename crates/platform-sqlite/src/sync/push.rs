@@ -8,11 +8,14 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use kombify_core::placed::{Basis, Founder, PlacedTenant, Push, RevocationPush, TenantPush};
+use kombify_core::placed::{
+    Basis, Founder, OrganisationPush, PlacedHome, PlacedOrganisation, PlacedTenant, Push, RevocationPush,
+    TenantPush,
+};
 use kombify_core::revocation::KEPT_HOURS;
 use kombify_core::revocation::UserRevocation;
 use kombify_core::sync::{BATCH, SyncKind};
-use kombify_core::{Error, Result, ServiceIdentity, TenantId};
+use kombify_core::{Error, OrgId, Result, ServiceIdentity, TenantId};
 use kombify_sqlite::{column, query};
 use rusqlite::{Connection, Row, Transaction, named_params};
 
@@ -63,6 +66,16 @@ pub(super) fn changed_tenants(
             named_params! { ":instance_id": target.instance, ":tenant_id": id },
             placed_tenant,
         )
+    })
+}
+
+/// The organisations of the module's next push: also those of which there is nothing to know any more.
+pub(super) fn changed_organisations(
+    connection: &Connection,
+    target: &ServiceIdentity,
+) -> Result<Next<PlacedOrganisation>> {
+    changes(connection, target, SyncKind::Organisations, |owner| {
+        placed_organisation(connection, owner.parse().map_err(Error::internal)?).map(Some)
     })
 }
 
@@ -148,6 +161,33 @@ pub(super) fn page_of_tenants(
     give(transaction, target, SyncKind::Tenants, page, tenants)
 }
 
+/// A page of the organisations that have a grant or a tenant.
+pub(super) fn page_of_organisations(
+    transaction: &Transaction<'_>,
+    target: &ServiceIdentity,
+    page: u32,
+    after: Option<&OrgId>,
+) -> Result<Option<OrganisationPush>> {
+    let owners = query::rows(
+        transaction,
+        "SELECT org_id
+           FROM organisations
+          WHERE org_id > :after
+            AND (plan IS NOT NULL
+                 OR EXISTS (
+                    SELECT 1
+                      FROM tenants
+                     WHERE owner = org_id AND status <> 'erasing'))
+          ORDER BY org_id
+          LIMIT :limit",
+        named_params! { ":after": after.map(OrgId::as_str).unwrap_or_default(), ":limit": one_more() },
+        |row| column::word(row, "org_id"),
+    )?;
+    let organisations =
+        owners.into_iter().map(|owner| placed_organisation(transaction, owner)).collect::<Result<_>>()?;
+    give(transaction, target, SyncKind::Organisations, page, organisations)
+}
+
 /// A page of the revocations that matter at `now`.
 pub(super) fn page_of_revocations(
     transaction: &Transaction<'_>,
@@ -230,5 +270,35 @@ fn placed_tenant(row: &Row<'_>) -> rusqlite::Result<PlacedTenant> {
             name: row.get("founder_name")?,
         },
         create_time: column::time(row, "create_time")?,
+    })
+}
+
+/// The organisation as it is now. A tenant that is being erased is none any more.
+fn placed_organisation(connection: &Connection, owner: OrgId) -> Result<PlacedOrganisation> {
+    let grant = query::row(
+        connection,
+        "SELECT plan, plan_end_time
+           FROM organisations
+          WHERE org_id = :org_id",
+        named_params! { ":org_id": owner.as_str() },
+        column::grant,
+    )?;
+    let tenants = query::rows(
+        connection,
+        "SELECT tenant_id, instance_id, CASE status WHEN 'creating' THEN 'active' ELSE status END AS placed_status
+           FROM tenants
+          WHERE owner = :org_id AND status <> 'erasing'
+          ORDER BY tenant_id",
+        named_params! { ":org_id": owner.as_str() },
+        placed_home,
+    )?;
+    Ok(PlacedOrganisation { owner, grant: grant.flatten(), tenants })
+}
+
+fn placed_home(row: &Row<'_>) -> rusqlite::Result<PlacedHome> {
+    Ok(PlacedHome {
+        tenant: column::word(row, "tenant_id")?,
+        instance: column::word(row, "instance_id")?,
+        status: column::word(row, "placed_status")?,
     })
 }
