@@ -22,6 +22,8 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 const PROTO: &str = "../../proto";
 /// Messages for the tests of the generator and of the contracts' rules.
 const FIXTURE: &str = "tests/fixture";
+/// Raw bytes as an answer: of `google.api` the one message that is more than an option.
+const HTTP_BODY: &str = "google/api/httpbody.proto";
 
 fn main() -> ExitCode {
     match run() {
@@ -38,12 +40,19 @@ fn run() -> Result<()> {
         println!("cargo:rerun-if-changed={path}");
     }
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: cargo runs this")?);
-    let contracts = Contracts { root: PROTO, includes: &[PROTO], prefix: "kombify.", rust_root: "crate" };
+    let contracts = Contracts {
+        root: PROTO,
+        includes: &[PROTO],
+        prefix: "kombify.",
+        others: &[HTTP_BODY],
+        rust_root: "crate",
+    };
     contracts.compile(&out_dir)?;
     let fixture = Contracts {
         root: FIXTURE,
         includes: &[FIXTURE, PROTO],
         prefix: "kombify.fixture.",
+        others: &[],
         rust_root: "crate::fixture",
     };
     fixture.compile(&out_dir.join("fixture"))
@@ -57,6 +66,8 @@ struct Contracts<'a> {
     includes: &'a [&'a str],
     /// The packages that become Rust.
     prefix: &'a str,
+    /// The files of other packages that become Rust, too, whether one of ours imports them or not.
+    others: &'a [&'a str],
     /// The module into which their Rust is included.
     rust_root: &'a str,
 }
@@ -67,6 +78,7 @@ impl Contracts<'_> {
         fs::create_dir_all(out_dir)?;
         let mut protos = Vec::new();
         find(&Path::new(self.root).join("kombify"), &mut protos)?;
+        protos.extend(self.others.iter().map(|file| Path::new(self.root).join(file)));
         protos.sort(); // Directory order differs by machine.
 
         let mut compiler = protox::Compiler::new(self.includes)?;
@@ -75,13 +87,16 @@ impl Contracts<'_> {
         fs::write(out_dir.join("kombify.bin"), &encoded)?;
 
         let mut files = compiler.file_descriptor_set();
-        // google.api and buf.validate are options only: no message of ours has a field of theirs.
+        // The rest of google.api and buf.validate are options only: no message of ours has a field of theirs.
         files.file.retain(|file| {
             let package = file.package();
-            package.starts_with(self.prefix) || package == "google.protobuf"
+            package.starts_with(self.prefix)
+                || package == "google.protobuf"
+                || self.others.contains(&file.name())
         });
         tonic_prost_build::configure()
             .btree_map(".") // The same content gives the same bytes: requests are compared by their hash.
+            .bytes(".google.api.HttpBody") // A part of them is no copy.
             .codec_path("crate::codec::CheckedCodec")
             .include_file("kombify.rs")
             .out_dir(out_dir)

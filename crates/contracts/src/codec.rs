@@ -77,6 +77,7 @@ mod tests {
     use tonic::Streaming;
 
     use super::*;
+    use crate::google::api::HttpBody;
     use crate::kombify::users::v1::{GetUserRequest, ListUsersRequest, ListUsersResponse};
 
     /// What arrives when `sent` comes over the wire where an `M` is read.
@@ -120,5 +121,15 @@ mod tests {
         assert_eq!(status.message(), "the message is not a valid kombify.users.v1.GetUserRequest");
         let status = receive::<ListUsersResponse>(vec![0x0a, 0xff]).await.unwrap_err();
         assert_eq!(status.code(), Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn raw_bytes_are_an_answer() {
+        let data = Bytes::from_static(b"\x1f\x8b\0\xff");
+        let sent = HttpBody { content_type: "application/gzip".into(), data };
+        assert_eq!(receive::<HttpBody>(sent.encode_to_vec()).await.unwrap(), sent);
+        let status = receive::<HttpBody>(vec![0x0a, 0xff]).await.unwrap_err();
+        let said = "the message is not a valid google.api.HttpBody";
+        assert_eq!((status.code(), status.message()), (Code::Internal, said));
     }
 }

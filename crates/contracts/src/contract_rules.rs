@@ -23,6 +23,9 @@ pub(crate) struct Contracts {
 /// What breaks a rule: the full name of the element, and what is wrong with it.
 pub(crate) type Findings = BTreeSet<(String, &'static str)>;
 
+/// The message of others that an exposed method may answer: raw bytes.
+const HTTP_BODY: &str = "google.api.HttpBody";
+
 /// The rate classes.
 const RATES: [&str; 9] =
     ["stacks", "simulations", "admin", "catalog", "stackkits", "billing", "sign-in", "webhooks", "other"];
@@ -67,6 +70,11 @@ fn reachable(message: &MessageDescriptor) -> BTreeMap<String, MessageDescriptor>
     walk(message, &mut found);
     found.retain(|_, message| !message.is_map_entry());
     found
+}
+
+/// Whether an exposed method answers raw bytes: no JSON, and no message of its own.
+fn answers_bytes(method: &Method) -> bool {
+    method.http.is_some() && method.descriptor.output().full_name() == HTTP_BODY
 }
 
 /// Every method says who may call it, as completely as its door asks for.
@@ -188,7 +196,8 @@ fn finite(pattern: &str) -> bool {
 pub(crate) fn json(contracts: &Contracts) -> Findings {
     let mut findings = Findings::new();
     for (method, _) in contracts.exposed() {
-        for (top, answer) in [(method.descriptor.input(), false), (method.descriptor.output(), true)] {
+        let answer = Some((method.descriptor.output(), true)).filter(|_| !answers_bytes(&method));
+        for (top, answer) in [(method.descriptor.input(), false)].into_iter().chain(answer) {
             let messages = reachable(&top).into_values();
             for field in messages.flat_map(|message| message.fields().collect::<Vec<_>>()) {
                 findings.extend(odd(&field, answer).map(|what| (field.full_name().to_owned(), what)));
@@ -298,10 +307,13 @@ fn body(input: &MessageDescriptor, name: &str) -> Option<MessageDescriptor> {
     field.kind().as_message().cloned()
 }
 
-/// Lists answer `{data, meta}` or `{data}`, single things `{data}`, and what is done `{}`.
+/// Lists answer `{data, meta}` or `{data}`, single things `{data}`, and what is done `{}`; or it is raw bytes.
 pub(crate) fn answers(contracts: &Contracts) -> Findings {
     let mut findings = Findings::new();
     for (method, _) in contracts.exposed() {
+        if answers_bytes(&method) {
+            continue;
+        }
         let output = method.descriptor.output();
         let (data, meta) = (output.get_field_by_name("data"), output.get_field_by_name("meta"));
         let known = usize::from(data.is_some()) + usize::from(meta.is_some());
@@ -328,15 +340,14 @@ pub(crate) fn answers(contracts: &Contracts) -> Findings {
     findings
 }
 
-/// Every method has a request and a response of its own, by its name.
+/// Every method has a request and a response of its own, by its name; raw bytes have none.
 pub(crate) fn names(contracts: &Contracts) -> Findings {
     let mut findings = Findings::new();
     let mut uses: BTreeMap<String, usize> = BTreeMap::new();
     for method in contracts.methods() {
         let package = method.descriptor.parent_service().package_name().to_owned();
-        for (message, suffix) in
-            [(method.descriptor.input(), "Request"), (method.descriptor.output(), "Response")]
-        {
+        let answer = Some((method.descriptor.output(), "Response")).filter(|_| !answers_bytes(&method));
+        for (message, suffix) in [(method.descriptor.input(), "Request")].into_iter().chain(answer) {
             if message.full_name() != format!("{package}.{}{suffix}", method.name) {
                 findings.insert((
                     method.descriptor.full_name().to_owned(),

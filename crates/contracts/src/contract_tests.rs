@@ -89,6 +89,8 @@ const BREACHES: [(Rule, &[&str]); 8] = [
             "UnboundedRequest.texts",
             "UnboundedRequest.values",
             "UnboundedRequest.wide",
+            "google.api.HttpBody.content_type",
+            "google.api.HttpBody.data",
         ],
     ),
     (
@@ -106,6 +108,8 @@ const BREACHES: [(Rule, &[&str]); 8] = [
             "OddThing.unsigned",
             "OddThing.wide",
             "OddThing.wides",
+            "RawThing.body",
+            "google.api.HttpBody.data",
         ],
     ),
     (
@@ -130,7 +134,16 @@ const BREACHES: [(Rule, &[&str]); 8] = [
             "BreachService.OddMeta",
         ],
     ),
-    (names, &["BreachService.Borrow", "WrongRootRequest"]),
+    (
+        names,
+        &[
+            "BreachService.Borrow",
+            "BreachService.InternalRaw",
+            "BreachService.TakeRaw",
+            "WrongRootRequest",
+            "google.api.HttpBody",
+        ],
+    ),
     (patches, &["BreachService.PatchNothing", "InnerUpdate.deep", "ThingUpdate.flags", "ThingUpdate.name"]),
     (comments, &["BareService.Silent", "Uncommented", "Uncommented.field"]),
 ];

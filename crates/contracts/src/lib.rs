@@ -46,7 +46,7 @@ mod fixture {
 }
 
 pub use check::{Check, Violation, Violations, check};
-pub use generated::kombify;
+pub use generated::{google, kombify};
 pub use method::{Http, Method, method, methods};
 
 /// The request of a method.
