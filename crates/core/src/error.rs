@@ -15,6 +15,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The domain of every `google.rpc.ErrorInfo` of ours.
 pub const DOMAIN: &str = "kombify.io";
 
+/// The detail that says how long a thing is of which a range was asked.
+const LENGTH_BYTES: &str = "lengthBytes";
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, grpc $grpc:literal, http $http:literal;)*) => {
         /// The code of an error: what a program decides by. It is the `reason` of the `ErrorInfo`, too.
@@ -171,6 +174,12 @@ pub enum Error {
         /// What is read here.
         wanted: &'static str,
     },
+    /// The part that was asked for lies outside of the thing.
+    #[error("the range lies outside of the thing: it has {length_bytes} bytes")]
+    RangeNotSatisfiable {
+        /// How long the whole thing is.
+        length_bytes: usize,
+    },
     /// The caller made more requests than the caller's plan allows in a minute.
     #[error("too many requests: the limit is {limit} a minute")]
     RateLimited {
@@ -261,6 +270,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Self::PayloadTooLarge { .. } => Code::PayloadTooLarge,
             Self::UnsupportedMediaType { .. } => Code::UnsupportedMediaType,
+            Self::RangeNotSatisfiable { .. } => Code::RangeNotSatisfiable,
             Self::RateLimited { .. } => Code::RateLimited,
             Self::Unavailable { .. } => Code::ServiceUnavailable,
             Self::Cancelled => Code::Cancelled,
@@ -282,6 +292,9 @@ impl Error {
             ]),
             Self::PayloadTooLarge { limit_bytes } => {
                 Details::pairs([("limitBytes", limit_bytes.to_string())])
+            }
+            Self::RangeNotSatisfiable { length_bytes } => {
+                Details::pairs([(LENGTH_BYTES, length_bytes.to_string())])
             }
             Self::MethodNotAllowed { allow } => Details::pairs([("allow", allow.join(", "))]),
             Self::RateLimited { limit, .. } => Details::pairs([("limit", limit.to_string())]),
@@ -321,6 +334,7 @@ impl Error {
             | Self::MethodNotAllowed { .. }
             | Self::PayloadTooLarge { .. }
             | Self::UnsupportedMediaType { .. }
+            | Self::RangeNotSatisfiable { .. }
             | Self::Cancelled
             | Self::DeadlineExceeded
             | Self::NotImplemented(_)
@@ -394,6 +408,13 @@ impl Envelope {
         Error::Remote(Box::new(Remote { code, message, details, retry_after: None }))
     }
 
+    /// What its `Content-Range` says, where a range lay outside of a thing: how long the thing is.
+    pub fn content_range(&self) -> Option<String> {
+        let is_range = self.error.code == Code::RangeNotSatisfiable.as_str();
+        let length = self.error.details.pairs.get(LENGTH_BYTES).filter(|_| is_range)?;
+        Some(format!("bytes */{}", length.parse::<u64>().ok()?))
+    }
+
     /// The HTTP status that goes with it.
     pub fn http_status(&self) -> u16 {
         Code::parse(&self.error.code).unwrap_or(Code::InternalError).http()
@@ -409,7 +430,7 @@ mod tests {
         for &code in Code::ALL {
             assert_eq!(Code::parse(code.as_str()), Some(code));
             let back = Code::from_grpc(code.grpc());
-            // 416 is for HTTP alone; gRPC's OUT_OF_RANGE is a fault of the request like any other.
+            // A 416 of ours brings its reason; gRPC's OUT_OF_RANGE alone is a fault of the request like any other.
             let expected = if code == Code::RangeNotSatisfiable { 3 } else { code.grpc() };
             assert_eq!(back.grpc(), expected, "{code:?} comes back as {back:?}");
         }
@@ -430,6 +451,23 @@ mod tests {
                 "timestamp": "2026-01-02T03:04:05Z",
             }})
         );
+    }
+
+    #[test]
+    fn a_range_that_lies_outside_says_how_long_the_thing_is() {
+        let now = "2026-01-02T03:04:05Z".parse().unwrap();
+        let envelope = Envelope::of(&Error::RangeNotSatisfiable { length_bytes: 7 }, "req_1", now);
+        assert_eq!(envelope.http_status(), 416);
+        assert_eq!(envelope.error.details, Details::pairs([("lengthBytes", "7".to_owned())]));
+        assert_eq!(envelope.content_range().as_deref(), Some("bytes */7"));
+        let handed_on = Envelope::of(&envelope.clone().into_fault(), "req_2", now);
+        assert_eq!(handed_on.content_range().as_deref(), Some("bytes */7"));
+
+        let mut odd = envelope;
+        odd.error.details = Details::pairs([("lengthBytes", "7\r\nx: y".to_owned())]);
+        assert_eq!(odd.content_range(), None);
+        let other = Envelope::of(&Error::PayloadTooLarge { limit_bytes: 7 }, "req_1", now);
+        assert_eq!(other.content_range(), None);
     }
 
     #[test]

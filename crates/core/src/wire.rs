@@ -16,6 +16,9 @@ pub const USER_TOKEN: &str = "x-kombify-user-token";
 pub const ERROR: &str = "x-kombify-error";
 /// How long the value of [`ERROR`] is at most.
 pub const ERROR_MAX_BYTES: usize = 4096;
+/// The HTTP status of an answer that is raw bytes (`google.api.HttpBody`), as the service says it beside them: 200, 206
+/// or 304; nothing else counts. Whoever makes HTTP of the answer takes it out.
+pub const HTTP_STATUS: &str = "x-kombify-http-status";
 /// What [`Malformed`] says, from a gateway that read the JSON to the module whose doors come first: as [`ERROR`]. Whoever
 /// sends it is refused with it, so that it needs no trust.
 pub const MALFORMED: &str = "x-kombify-malformed";

@@ -172,6 +172,9 @@ fn extra_headers(fault: &Error, envelope: &Envelope) -> Vec<(HeaderName, HeaderV
     if let Some(delay) = fault.retry_after() {
         add("retry-after", seconds_up(delay).to_string());
     }
+    if let Some(range) = envelope.content_range() {
+        add("content-range", range);
+    }
     let pairs = &envelope.error.details.pairs;
     if fault.code() == Code::QuotaExceeded
         && let (Some(limit), Some(used)) = (pairs.get("limit"), pairs.get("used"))
@@ -222,8 +225,12 @@ mod tests {
 
         let fault = Error::unavailable("no place", Duration::from_secs(30));
         assert_eq!(to_fault(&from_fault(&fault)).retry_after(), Some(Duration::from_secs(30)));
-        let fault = Error::invalid("update.theme", "must be light");
-        assert_eq!(to_fault(&from_fault(&fault)).details(), fault.details());
+        for fault in
+            [Error::invalid("update.theme", "must be light"), Error::RangeNotSatisfiable { length_bytes: 7 }]
+        {
+            let back = to_fault(&from_fault(&fault));
+            assert_eq!((back.code(), back.details()), (fault.code(), fault.details()));
+        }
     }
 
     #[test]

@@ -80,6 +80,22 @@ async fn what_can_be_tried_again_says_when() {
 }
 
 #[tokio::test]
+async fn a_range_that_lies_outside_says_how_long_the_thing_is() {
+    let once = completed(from_fault(&Error::RangeNotSatisfiable { length_bytes: 7 })).await;
+    // As a gateway completes what a module has completed.
+    let twice = completed(failed(&once).unwrap()).await;
+    for response in [once, twice] {
+        assert_eq!(header(&response, "content-range"), Some("bytes */7"));
+        assert_eq!(
+            (code(&response), envelope(&response).http_status()),
+            (Some(Code::RangeNotSatisfiable), 416)
+        );
+    }
+    let other = completed(from_fault(&Error::PayloadTooLarge { limit_bytes: 7 })).await;
+    assert_eq!(header(&other, "content-range"), None);
+}
+
+#[tokio::test]
 async fn a_quota_stands_in_three_headers() {
     for (limit, used, remaining) in [(2, 2, "0"), (10, 3, "7"), (2, 5, "0")] {
         let response = completed(from_fault(&Error::QuotaExceeded { resource: "stacks", limit, used })).await;
