@@ -1,9 +1,9 @@
-//! The answer of a unary gRPC call to an HTTP answer: the message as JSON, or the error envelope.
+//! The answer of a unary gRPC call to an HTTP answer: the message as JSON, its bytes, or the error envelope.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -17,10 +17,10 @@ use tonic_types::{ErrorDetails, RpcStatusExt as _};
 
 use crate::binding::Binding;
 use crate::request::FRAME_HEAD_BYTES;
-use crate::{is_grpc, json_out, percent, scalar};
+use crate::{is_grpc, json_out, percent, raw, scalar};
 
 /// Headers of the gRPC answer that would say something wrong about the HTTP answer.
-const DROPPED: [&str; 10] = [
+const DROPPED: [&str; 11] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -31,6 +31,7 @@ const DROPPED: [&str; 10] = [
     "transfer-encoding",
     "upgrade",
     wire::ERROR,
+    wire::HTTP_STATUS,
 ];
 
 /// What an error envelope says beside the fault.
@@ -50,7 +51,15 @@ impl Asked {
 /// Why there is no message: a fault, or an envelope that a service of ours has written already.
 enum Refusal {
     Fault(Error),
-    Written { code: Code, envelope: Vec<u8>, retry_after: Option<Duration> },
+    Written { code: Code, envelope: Vec<u8>, again: Again },
+}
+
+/// What the headers of a refusal say of another try.
+struct Again {
+    /// When.
+    retry_after: Option<Duration>,
+    /// Within what: the `Content-Range`.
+    content_range: Option<String>,
 }
 
 /// The HTTP answer to a gRPC answer.
@@ -61,24 +70,17 @@ pub(crate) async fn to_http(
     asked: &Asked,
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    let read = receive(&mut parts, body, max_bytes)
-        .await
-        .and_then(|data| write(&data, binding).map_err(Refusal::Fault));
+    let received = receive(&mut parts, body, max_bytes).await;
+    let read = received.and_then(|data| write(data, binding, &parts.headers).map_err(Refusal::Fault));
     let mut answer = match read {
-        Ok((json, etag)) => {
-            let mut answer = with_json(StatusCode::OK, json);
-            if let Some(etag) = etag {
-                answer.headers_mut().insert(header::ETAG, etag);
-            }
-            answer
-        }
+        Ok(answer) => answer,
         Err(Refusal::Fault(fault)) => {
             if let Error::Internal(cause) = &fault {
-                tracing::error!(%cause, rpc.method = binding.rpc_path, "answer cannot be given as JSON");
+                tracing::error!(%cause, rpc.method = binding.rpc_path, "answer cannot be given over HTTP");
             }
             written(&fault, asked)
         }
-        Err(Refusal::Written { code, envelope, retry_after }) => refused(code, envelope, retry_after),
+        Err(Refusal::Written { code, envelope, again }) => refused(code, envelope, again),
     };
     *answer.extensions_mut() = parts.extensions;
     answer.extensions_mut().insert(RpcPath(binding.rpc_path));
@@ -107,7 +109,8 @@ fn finish(mut answer: Response<Body>, inner: &HeaderMap) -> Response<Body> {
     let own = std::mem::take(answer.headers_mut());
     for (name, value) in &own {
         // What the service says of these itself stands.
-        let may_stand = [header::ETAG, header::RETRY_AFTER, header::WWW_AUTHENTICATE].contains(name);
+        let may_stand = [header::CONTENT_RANGE, header::ETAG, header::RETRY_AFTER, header::WWW_AUTHENTICATE]
+            .contains(name);
         if !may_stand || !headers.contains_key(name) {
             headers.insert(name, value.clone());
         }
@@ -168,7 +171,8 @@ fn ready(headers: &HeaderMap) -> Option<Refusal> {
     let read: Envelope = serde_json::from_slice(&envelope).ok()?;
     let code = Code::parse(&read.error.code)?;
     let retry_after = details(headers).retry_info().and_then(|info| info.retry_delay);
-    Some(Refusal::Written { code, envelope, retry_after })
+    let again = Again { retry_after, content_range: read.content_range() };
+    Some(Refusal::Written { code, envelope, again })
 }
 
 /// The details that travel beside a status in headers or trailers.
@@ -236,8 +240,22 @@ fn fault(cause: impl Into<String>) -> Refusal {
     Refusal::Fault(Error::internal(cause.into()))
 }
 
-/// The message of a gRPC answer as JSON, and its etag.
-fn write(data: &[u8], binding: &Binding) -> Result<(Vec<u8>, Option<HeaderValue>), Error> {
+/// The message of a gRPC answer with these headers: as JSON with its etag, or the bytes that it holds.
+fn write(data: Bytes, binding: &Binding, headers: &HeaderMap) -> Result<Response<Body>, Error> {
+    let bytes = message(data)?;
+    if binding.raw {
+        return raw::answer(bytes, headers);
+    }
+    let message = DynamicMessage::decode(binding.output.clone(), bytes).map_err(Error::internal)?;
+    let mut answer = with_json(StatusCode::OK, json_out::to_json(&message)?);
+    if let Some(etag) = binding.etag.as_ref().and_then(|field| etag(&field.get(&message)?)) {
+        answer.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(answer)
+}
+
+/// The one message of a gRPC answer, without what stands before it.
+fn message(mut data: Bytes) -> Result<Bytes, Error> {
     let (head, bytes) = data
         .split_first_chunk::<FRAME_HEAD_BYTES>()
         .ok_or_else(|| Error::internal("the answer has no message"))?;
@@ -248,9 +266,8 @@ fn write(data: &[u8], binding: &Binding) -> Result<(Vec<u8>, Option<HeaderValue>
     if usize::try_from(u32::from_be_bytes(length)).ok() != Some(bytes.len()) {
         return Err(Error::internal("the answer is not one message"));
     }
-    let message = DynamicMessage::decode(binding.output.clone(), bytes).map_err(Error::internal)?;
-    let etag = binding.etag.as_ref().and_then(|field| etag(&field.get(&message)?));
-    Ok((json_out::to_json(&message)?, etag))
+    data.advance(FRAME_HEAD_BYTES);
+    Ok(data)
 }
 
 fn etag(value: &Value) -> Option<HeaderValue> {
@@ -260,7 +277,8 @@ fn etag(value: &Value) -> Option<HeaderValue> {
 
 fn written(fault: &Error, asked: &Asked) -> Response<Body> {
     let envelope = Envelope::of(fault, &asked.request_id, asked.clock.now());
-    refused(fault.code(), serde_json::to_vec(&envelope).unwrap_or_default(), fault.retry_after())
+    let again = Again { retry_after: fault.retry_after(), content_range: envelope.content_range() };
+    refused(fault.code(), serde_json::to_vec(&envelope).unwrap_or_default(), again)
 }
 
 /// Whole seconds, rounded up; at least one.
@@ -269,7 +287,7 @@ fn seconds(delay: Duration) -> HeaderValue {
     HeaderValue::from(whole.max(1))
 }
 
-fn refused(code: Code, envelope: Vec<u8>, retry_after: Option<Duration>) -> Response<Body> {
+fn refused(code: Code, envelope: Vec<u8>, again: Again) -> Response<Body> {
     let status = StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = with_json(status, envelope);
     if status == StatusCode::UNAUTHORIZED {
@@ -277,8 +295,11 @@ fn refused(code: Code, envelope: Vec<u8>, retry_after: Option<Duration>) -> Resp
         let challenge = if invalid { "Bearer error=\"invalid_token\"" } else { "Bearer" };
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    if let Some(delay) = retry_after {
+    if let Some(delay) = again.retry_after {
         answer.headers_mut().insert(header::RETRY_AFTER, seconds(delay));
+    }
+    if let Some(range) = again.content_range.and_then(|range| HeaderValue::try_from(range).ok()) {
+        answer.headers_mut().insert(header::CONTENT_RANGE, range);
     }
     answer
 }

@@ -7,6 +7,7 @@ use kombify_contracts::Method;
 use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
 use crate::field::{self, FieldPath};
+use crate::raw::is_raw;
 use crate::router::RouteError;
 
 /// One method that has an HTTP form.
@@ -20,6 +21,8 @@ pub(crate) struct Binding {
     pub(crate) input: MessageDescriptor,
     /// The type of its answer.
     pub(crate) output: MessageDescriptor,
+    /// Whether its answer is bytes, not JSON.
+    pub(crate) raw: bool,
     /// The fields that the path fills, in the order of the template.
     pub(crate) variables: Vec<FieldPath>,
     /// What the body fills.
@@ -50,7 +53,8 @@ impl Binding {
             return Err(RouteError::Streaming { method: named() });
         }
         let (input, output) = (descriptor.input(), descriptor.output());
-        for message in [&input, &output] {
+        let raw = is_raw(&output);
+        for message in [Some(&input), Some(&output).filter(|_| !raw)].into_iter().flatten() {
             if let Some(type_name) = hidden(message, &mut HashSet::new()) {
                 return Err(RouteError::Type { method: named(), type_name });
             }
@@ -84,6 +88,7 @@ impl Binding {
             etag: field::data_etag(&output),
             input,
             output,
+            raw,
             variables: paths,
             body,
         })
@@ -109,13 +114,14 @@ fn variable(input: &MessageDescriptor, name: &str, body: &BodyRule) -> Result<Fi
     Ok(path)
 }
 
-/// The first type in a message that has a JSON form of its own, which we do not write: transcoders differ there.
+/// The first type in a message that has a form of its own, which we do not write there: in JSON transcoders differ, and
+/// raw bytes are a whole answer or nothing.
 fn hidden(message: &MessageDescriptor, seen: &mut HashSet<String>) -> Option<String> {
     let name = message.full_name();
     if field::is_timestamp(message) || name == "google.protobuf.Empty" || !seen.insert(name.to_owned()) {
         return None;
     }
-    if message.package_name() == "google.protobuf" || name == "google.api.HttpBody" {
+    if message.package_name() == "google.protobuf" || is_raw(message) {
         return Some(name.to_owned());
     }
     message.fields().find_map(|field| {
@@ -144,12 +150,25 @@ mod tests {
         for (method, body, variables, expected) in [
             ("Whole", Some("*"), ["text", "nested.flag"], ""),
             ("Whole", Some("nested"), ["text", "flag"], ""),
+            ("Raw", None, ["text", "flag"], ""),
             ("Stream", None, ["text", "flag"], "/fixture.Fixture/Stream: a stream has no HTTP form"),
             (
                 "Hidden",
                 None,
                 ["text", "flag"],
                 "/fixture.Fixture/Hidden: google.protobuf.Duration has no JSON form here",
+            ),
+            (
+                "TakeRaw",
+                Some("*"),
+                ["text", "flag"],
+                "/fixture.Fixture/TakeRaw: google.api.HttpBody has no JSON form here",
+            ),
+            (
+                "RawWithin",
+                None,
+                ["text", "flag"],
+                "/fixture.Fixture/RawWithin: google.api.HttpBody has no JSON form here",
             ),
             (
                 "Whole",

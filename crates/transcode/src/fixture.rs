@@ -25,7 +25,8 @@ pub(crate) fn everything() -> MessageDescriptor {
     POOL.get_message_by_name("fixture.Everything").unwrap()
 }
 
-/// A method of the fixture with an HTTP form: `Whole`, `Stream` (a stream), `Hidden` (its request holds a duration).
+/// A method of the fixture with an HTTP form: `Whole`, `Stream` (a stream), `Hidden` (its request holds a duration), `Raw`
+/// (answers bytes), `TakeRaw` (takes bytes), `RawWithin` (its answer holds bytes of others).
 pub(crate) fn exposed(name: &str, verb: &'static str, template: &str, body: Option<&str>) -> &'static Method {
     let service = POOL.get_service_by_name("fixture.Fixture").unwrap();
     let descriptor = service.methods().find(|method| method.name() == name).unwrap();
@@ -38,6 +39,10 @@ pub(crate) fn exposed(name: &str, verb: &'static str, template: &str, body: Opti
 }
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(pool);
+
+const EVERYTHING: &str = ".fixture.Everything";
+const HTTP_BODY: &str = ".google.api.HttpBody";
+const HTTP_BODY_FILE: &str = "google/api/httpbody.proto";
 
 fn pool() -> DescriptorPool {
     let everything = DescriptorProto {
@@ -84,11 +89,15 @@ fn pool() -> DescriptorPool {
         field: vec![typed("length", 1, Type::Message, ".google.protobuf.Duration")],
         ..Default::default()
     };
-    let method = |name: &str, input: &str, server_streaming| MethodDescriptorProto {
+    let raw_within = DescriptorProto {
+        name: Some("RawWithin".into()),
+        field: vec![typed("body", 1, Type::Message, HTTP_BODY)],
+        ..Default::default()
+    };
+    let method = |name: &str, input: &str, output: &str| MethodDescriptorProto {
         name: Some(name.into()),
         input_type: Some(input.into()),
-        output_type: Some(".fixture.Everything".into()),
-        server_streaming: Some(server_streaming),
+        output_type: Some(output.into()),
         ..Default::default()
     };
     let value = |name: &str, number| EnumValueDescriptorProto {
@@ -100,8 +109,12 @@ fn pool() -> DescriptorPool {
         name: Some("fixture.proto".into()),
         package: Some("fixture".into()),
         syntax: Some("proto3".into()),
-        dependency: vec!["google/protobuf/duration.proto".into(), "google/protobuf/timestamp.proto".into()],
-        message_type: vec![everything, hidden],
+        dependency: vec![
+            HTTP_BODY_FILE.into(),
+            "google/protobuf/duration.proto".into(),
+            "google/protobuf/timestamp.proto".into(),
+        ],
+        message_type: vec![everything, hidden, raw_within],
         enum_type: vec![EnumDescriptorProto {
             name: Some("Color".into()),
             value: vec![value("COLOR_UNSPECIFIED", 0), value("COLOR_RED", 1)],
@@ -110,16 +123,23 @@ fn pool() -> DescriptorPool {
         service: vec![ServiceDescriptorProto {
             name: Some("Fixture".into()),
             method: vec![
-                method("Whole", ".fixture.Everything", false),
-                method("Stream", ".fixture.Everything", true),
-                method("Hidden", ".fixture.Hidden", false),
+                method("Whole", EVERYTHING, EVERYTHING),
+                MethodDescriptorProto {
+                    server_streaming: Some(true),
+                    ..method("Stream", EVERYTHING, EVERYTHING)
+                },
+                method("Hidden", ".fixture.Hidden", EVERYTHING),
+                method("Raw", EVERYTHING, HTTP_BODY),
+                method("TakeRaw", HTTP_BODY, EVERYTHING),
+                method("RawWithin", EVERYTHING, ".fixture.RawWithin"),
             ],
             ..Default::default()
         }],
         ..Default::default()
     };
+    let http_body = kombify_contracts::descriptors().get_file_by_name(HTTP_BODY_FILE).unwrap();
     let mut pool = DescriptorPool::global();
-    pool.add_file_descriptor_proto(file).unwrap();
+    pool.add_file_descriptor_protos([http_body.file_descriptor_proto().clone(), file]).unwrap();
     pool
 }
 

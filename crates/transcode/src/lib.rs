@@ -1,4 +1,5 @@
-//! Floor 2: HTTP/JSON to unary gRPC and back, as a tower layer, from the descriptors of the contracts.
+//! Floor 2: HTTP/JSON to unary gRPC and back, as a tower layer, from the descriptors of the contracts. An answer that is
+//! `google.api.HttpBody` leaves as the bytes that it holds.
 //!
 //! Refuses to know: services, callers, stores, sockets. A request that cannot become a message is not answered here:
 //! it goes on as [`wire::Malformed`], so that the doors inside decide first who may learn of it. Only a path that
@@ -30,6 +31,7 @@ mod json_in;
 mod json_out;
 mod percent;
 mod query;
+mod raw;
 mod request;
 mod router;
 mod scalar;
@@ -54,7 +56,7 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// How long the body may take to arrive, from its first byte to its last.
     pub body_timeout: Duration,
-    /// How large an answer from inside may be before it becomes JSON.
+    /// How large an answer from inside may be before it becomes JSON, or the bytes that it holds.
     pub max_answer_bytes: usize,
 }
 

@@ -14,6 +14,7 @@ use crate::Options;
 use crate::binding::{Binding, BodyRule};
 use crate::faults::{Faults, JsonPath};
 use crate::json;
+use crate::raw::CONDITIONS;
 use crate::{field, json_in, query};
 
 /// The frame of a message in which nothing is set.
@@ -62,10 +63,12 @@ pub(crate) async fn read(
 
 /// Makes the head of the HTTP request that of the gRPC call.
 pub(crate) fn make_grpc(parts: &mut Parts, binding: &Binding) {
+    // Bytes that are read have parts, and may be there already; everything else would have to pass over the question.
+    let conditional = binding.raw && parts.method == Method::GET;
     parts.method = Method::POST;
     parts.uri = binding.uri.clone();
     parts.version = Version::HTTP_2;
-    for name in DROPPED {
+    for name in DROPPED.into_iter().chain(CONDITIONS.into_iter().filter(|_| !conditional)) {
         parts.headers.remove(name);
     }
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

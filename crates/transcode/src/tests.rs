@@ -1,7 +1,7 @@
 //! The layer as a whole, around a service that records what reaches it.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use http::{HeaderValue, StatusCode, Version};
 use http_body_util::BodyExt as _;
@@ -15,6 +15,7 @@ use tower::ServiceExt as _;
 use super::*;
 
 mod answers;
+mod raw;
 
 struct Noon;
 
@@ -53,6 +54,15 @@ impl Outcome {
     }
 }
 
+/// What is served: the methods of the contracts, and one that answers bytes, as a read and as a verb.
+fn methods() -> impl Iterator<Item = &'static Method> {
+    static RAW: LazyLock<[&'static Method; 2]> = LazyLock::new(|| {
+        [("GET", "/v1/raw/{text}"), ("POST", "/v1/raw/{text}:render")]
+            .map(|(verb, template)| fixture::exposed("Raw", verb, template, None))
+    });
+    kombify_contracts::methods().iter().chain(RAW.iter().copied())
+}
+
 async fn send_with(options: Options, request: Request<Body>, answer: fn() -> Response<Body>) -> Outcome {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let recorder = Arc::clone(&calls);
@@ -65,7 +75,7 @@ async fn send_with(options: Options, request: Request<Body>, answer: fn() -> Res
             Ok::<_, Infallible>(answer())
         }
     });
-    let layer = TranscodeLayer::new(kombify_contracts::methods(), options, Arc::new(Noon)).unwrap();
+    let layer = TranscodeLayer::new(methods(), options, Arc::new(Noon)).unwrap();
     let (parts, body) = layer.layer(inner).oneshot(request).await.unwrap().into_parts();
     let answer = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
     let calls = std::mem::take(&mut *calls.lock().unwrap());
@@ -137,6 +147,9 @@ async fn a_request_becomes_a_call_and_its_answer_json() {
         ("connection", "keep-alive"),
         ("grpc-encoding", "gzip"),
         ("idempotency-key", "k"),
+        ("if-none-match", "\"v1\""),
+        ("if-range", "\"v1\""),
+        ("range", "bytes=0-1"),
     ];
     let body = r#"{"slug": "home", "name": "Home \u00e9"}"#;
     let mut create = request("POST", "/v1/tenants", &headers, body);
