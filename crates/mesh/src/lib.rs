@@ -8,6 +8,7 @@ pub mod audit;
 pub mod client;
 pub mod config;
 pub mod context;
+pub mod download;
 pub mod edge;
 pub mod handoff;
 pub mod health;
