@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 const RATE: [&str; 5] =
     ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit", "RateLimit-Policy"];
 
+/// What a download says of the thing beside its etag.
+const DOWNLOAD: [&str; 2] = ["Repr-Digest", "Accept-Ranges"];
+
 /// The header parameters that operations refer to, by name.
 pub fn parameters() -> Value {
     json!({
@@ -34,6 +37,21 @@ pub fn parameters() -> Value {
             "The etag that the change is made for, for example \"v3\" with its quotes; absent or *: whatever is there.",
             &json!({"type": "string", "minLength": 1}),
         ),
+        "If-None-Match": parameter(
+            "If-None-Match",
+            "The etags of what is there already, each with its quotes, or *: of that nothing is sent again.",
+            &json!({"type": "string", "minLength": 1}),
+        ),
+        "Range": parameter(
+            "Range",
+            "The one part that is wanted, for example bytes=0-1023. Several parts, and other units, are passed over.",
+            &json!({"type": "string", "minLength": 1}),
+        ),
+        "If-Range": parameter(
+            "If-Range",
+            "The etag of the thing of which the part is wanted: of another one the whole is sent.",
+            &json!({"type": "string", "minLength": 1}),
+        ),
     })
 }
 
@@ -45,6 +63,9 @@ pub fn answers() -> Value {
     json!({
         "X-Request-ID": header("The request's name in every log.", text()),
         "ETag": header("The etag of the thing, in quotes.", text()),
+        "Repr-Digest": header("The SHA-256 of the whole thing, as RFC 9530 has it.", text()),
+        "Accept-Ranges": header("The unit in which parts can be asked for: bytes.", text()),
+        "Content-Range": header("Which part it is, and how long the whole thing is.", text()),
         "Retry-After": header("When to try again, in seconds.", number()),
         "X-RateLimit-Limit": header("Requests per minute.", number()),
         "X-RateLimit-Remaining": header("How many are left in this window.", number()),
@@ -58,11 +79,15 @@ pub fn answers() -> Value {
 pub fn of_request(method: &Method, access: &Access) -> Vec<Value> {
     // Beside the doors of tenants, a comment says where the tenant counts.
     let tenant = access.door() == Door::Tenant || method.doc.contains("X-Tenant-ID");
+    let download = is_download(method);
     let names = [
         ("X-Request-ID", true),
         ("X-Tenant-ID", tenant),
         ("Idempotency-Key", access.idempotency_key),
         ("If-Match", has_etag(&method.descriptor.input())),
+        ("If-None-Match", download),
+        ("Range", download),
+        ("If-Range", download),
     ];
     let applying = names.into_iter().filter(|(_, applies)| *applies);
     applying.map(|(name, _)| json!({"$ref": format!("#/components/parameters/{name}")})).collect()
@@ -70,21 +95,48 @@ pub fn of_request(method: &Method, access: &Access) -> Vec<Value> {
 
 /// References to the headers of a method's successful answer.
 pub fn of_answer(method: &Method, access: &Access) -> Value {
+    refer(&names(method, access))
+}
+
+/// References to the headers of an answer that is a part of the thing.
+pub fn of_part(method: &Method, access: &Access) -> Value {
+    let mut names = names(method, access);
+    names.push("Content-Range");
+    refer(&names)
+}
+
+/// References to the headers of a refusal; `again` is the one that tells of another try, where the answer has it.
+pub fn of_refusal(again: Option<&str>) -> Value {
+    let names: Vec<&str> = std::iter::once("X-Request-ID").chain(again).collect();
+    refer(&names)
+}
+
+/// Whether the method answers bytes as they are, not JSON.
+pub fn is_raw(method: &Method) -> bool {
+    method.descriptor.output().full_name() == "google.api.HttpBody"
+}
+
+/// Whether the bytes are read: of those a part can be asked for, and they are not sent where they are there already.
+pub fn is_download(method: &Method) -> bool {
+    is_raw(method) && method.http.as_ref().is_some_and(|http| http.verb == "GET")
+}
+
+/// The names of the headers of a method's successful answer.
+fn names(method: &Method, access: &Access) -> Vec<&'static str> {
     let data = method.descriptor.output().get_field_by_name("data").filter(|data| !data.is_list());
     let etag = data.is_some_and(|data| data.kind().as_message().is_some_and(has_etag));
+    let download = is_download(method);
     let mut names = vec!["X-Request-ID"];
-    if etag {
+    if etag || download {
         names.push("ETag");
+    }
+    if download {
+        names.extend(DOWNLOAD);
     }
     if !access.rate.is_empty() {
         names.extend(RATE);
     }
-    refer(&names)
-}
-
-/// References to the headers of a refusal; `again` says whether the answer tells when to try again.
-pub fn of_refusal(again: bool) -> Value {
-    refer(if again { &["X-Request-ID", "Retry-After"] } else { &["X-Request-ID"] })
+    names
 }
 
 fn refer(names: &[&str]) -> Value {
@@ -104,10 +156,10 @@ fn has_etag(message: &MessageDescriptor) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture;
     use super::*;
 
-    fn asked(method: &str) -> Vec<String> {
-        let method = kombify_contracts::method(method).unwrap();
+    fn asked(method: &Method) -> Vec<String> {
         let headers = of_request(method, method.access.as_ref().unwrap());
         headers
             .iter()
@@ -127,8 +179,11 @@ mod tests {
             ("/kombify.tenancy.v1.InstanceService/DrainInstance", &["X-Request-ID", "If-Match"]),
         ];
         for (method, headers) in cases {
-            assert_eq!(asked(method), headers, "{method}");
+            assert_eq!(asked(kombify_contracts::method(method).unwrap()), headers, "{method}");
         }
+        let download = ["X-Request-ID", "If-None-Match", "Range", "If-Range"];
+        assert_eq!(asked(&fixture::download("GET")), download);
+        assert_eq!(asked(&fixture::download("POST")), ["X-Request-ID"]);
     }
 
     #[test]
@@ -150,7 +205,8 @@ mod tests {
     #[test]
     fn every_header_that_is_referred_to_is_described() {
         let (parameters, answers) = (parameters(), answers());
-        for name in RATE.into_iter().chain(["X-Request-ID", "ETag", "Retry-After"]) {
+        let names = ["X-Request-ID", "ETag", "Retry-After", "Content-Range"];
+        for name in RATE.into_iter().chain(DOWNLOAD).chain(names) {
             assert!(answers.get(name).is_some(), "{name}");
         }
         for (name, parameter) in parameters.as_object().unwrap() {

@@ -1,5 +1,7 @@
 //! `kombify openapi`: the JSON of the contracts as an `OpenAPI` 3.1 document, from the descriptors.
 
+#[cfg(test)]
+mod fixture;
 mod headers;
 mod operation;
 mod responses;

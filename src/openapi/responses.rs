@@ -1,4 +1,4 @@
-//! What a method answers: the thing, or the error envelope.
+//! What a method answers: the thing, its bytes, or the error envelope.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,25 @@ use crate::comment;
 /// What ends the condition of one failure before the next.
 const JOINTS: [&str; 5] = [".", " with", " and", " or", ","];
 
+/// The header by which a refusal tells of another try.
+const AGAIN: [(Code, &str); 3] = [
+    (Code::RateLimited, "Retry-After"),
+    (Code::ServiceUnavailable, "Retry-After"),
+    (Code::RangeNotSatisfiable, "Content-Range"),
+];
+
 /// Every answer of a method, by HTTP status.
 pub fn responses(method: &Method, access: &Access, schemas: &mut Schemas) -> Value {
     let output = method.descriptor.output();
+    let content = if headers::is_raw(method) {
+        json!({"*/*": {"schema": {"type": "string", "format": "binary"}}})
+    } else {
+        json!({"application/json": {"schema": schemas.refer(&output, Way::Answer)}})
+    };
     let success = json!({
         "description": comment::of(&output.parent_file(), output.path()),
         "headers": headers::of_answer(method, access),
-        "content": {"application/json": {"schema": schemas.refer(&output, Way::Answer)}},
+        "content": content,
     });
     let mut reasons: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for (code, reason) in failures(&method.doc) {
@@ -32,8 +44,23 @@ pub fn responses(method: &Method, access: &Access, schemas: &mut Schemas) -> Val
     }
     let mut responses = Map::new();
     responses.insert("200".to_owned(), success);
+    if headers::is_download(method) {
+        let part = json!({
+            "description": "The part that Range asks for.",
+            "headers": headers::of_part(method, access),
+            "content": content,
+        });
+        responses.insert("206".to_owned(), part);
+        let unchanged = json!({
+            "description": "Nothing: it is what If-None-Match names.",
+            "headers": headers::of_answer(method, access),
+        });
+        responses.insert("304".to_owned(), unchanged);
+        let outside = || vec!["RANGE_NOT_SATISFIABLE if the Range lies outside of the thing".to_owned()];
+        reasons.entry(Code::RangeNotSatisfiable.http()).or_insert_with(outside);
+    }
     for (status, reasons) in reasons {
-        let again = [Code::RateLimited, Code::ServiceUnavailable].iter().any(|code| code.http() == status);
+        let again = AGAIN.iter().find(|(code, _)| code.http() == status).map(|(_, name)| *name);
         responses.insert(status.to_string(), refusal(&format!("{}.", reasons.join("; ")), again));
     }
     responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Error"}));
@@ -42,7 +69,7 @@ pub fn responses(method: &Method, access: &Access, schemas: &mut Schemas) -> Val
 
 /// The answer to every failure that an operation does not name.
 pub fn any_refusal() -> Value {
-    refusal("Any other failure: the code says which.", true)
+    refusal("Any other failure: the code says which.", Some("Retry-After"))
 }
 
 /// The error envelope.
@@ -75,7 +102,7 @@ pub fn error_schema() -> Value {
     })
 }
 
-fn refusal(description: &str, again: bool) -> Value {
+fn refusal(description: &str, again: Option<&str>) -> Value {
     let schema = format!("#/components/schemas/{ERROR}");
     json!({
         "description": description,
@@ -114,11 +141,16 @@ fn without_joints(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture;
     use super::*;
 
     fn of(method: &str) -> Value {
         let method = kombify_contracts::method(method).unwrap();
         responses(method, method.access.as_ref().unwrap(), &mut Schemas::of_contracts())
+    }
+
+    fn statuses(responses: &Value) -> Vec<&str> {
+        responses.as_object().unwrap().keys().map(String::as_str).collect()
     }
 
     #[test]
@@ -146,11 +178,37 @@ mod tests {
         );
         assert_eq!(create["503"]["headers"]["Retry-After"]["$ref"], "#/components/headers/Retry-After");
         assert_eq!(create["200"]["description"], "Gives the tenant as created, or on a repeat as it is now.");
-        let statuses: Vec<_> = create.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(statuses, ["200", "409", "503", "default"]);
+        assert_eq!(statuses(&create), ["200", "409", "503", "default"]);
         let update = of("/kombify.cloud.v1.ProfileService/UpdateProfile");
-        let statuses: Vec<_> = update.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(statuses, ["200", "400", "412", "503", "default"]);
+        assert_eq!(statuses(&update), ["200", "400", "412", "503", "default"]);
+    }
+
+    #[test]
+    fn bytes_are_bytes_of_any_type_and_have_no_schema() {
+        let mut schemas = Schemas::of_contracts();
+        let [read, made] =
+            ["GET", "POST"].map(|verb| responses(&fixture::download(verb), &Access::default(), &mut schemas));
+        assert!(schemas.into_map().is_empty());
+        assert_eq!(statuses(&read), ["200", "206", "304", "404", "416", "default"]);
+        assert_eq!(statuses(&made), ["200", "404", "default"]);
+        let content = json!({"*/*": {"schema": {"type": "string", "format": "binary"}}});
+        for answer in [&read["200"], &read["206"], &made["200"]] {
+            assert_eq!(answer["content"], content);
+        }
+        assert!(read["200"]["description"].as_str().unwrap().starts_with("Raw bytes of some media type."));
+        assert_eq!(read["304"].get("content"), None);
+
+        let cases: [(&Value, &[&str]); 5] = [
+            (&read["200"], &["Accept-Ranges", "ETag", "Repr-Digest", "X-Request-ID"]),
+            (&read["206"], &["Accept-Ranges", "Content-Range", "ETag", "Repr-Digest", "X-Request-ID"]),
+            (&read["304"], &["Accept-Ranges", "ETag", "Repr-Digest", "X-Request-ID"]),
+            (&read["416"], &["Content-Range", "X-Request-ID"]),
+            (&made["200"], &["X-Request-ID"]),
+        ];
+        for (answer, expected) in cases {
+            let names: Vec<_> = answer["headers"].as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(names, expected, "{answer}");
+        }
     }
 
     #[test]

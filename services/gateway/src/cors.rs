@@ -10,10 +10,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use kombify_mesh::room::{Inner, Room, forward};
 use tonic::body::Body;
 
-const ALLOW_HEADERS: &str =
-    "authorization, content-type, idempotency-key, if-match, x-api-key, x-request-id, x-tenant-id";
-const EXPOSE_HEADERS: &str = "etag, retry-after, x-request-id, x-ratelimit-limit, x-ratelimit-remaining, \
-     x-ratelimit-reset, ratelimit, ratelimit-policy, x-quota-limit, x-quota-used, x-quota-remaining";
+const ALLOW_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match, \
+     if-range, range, x-api-key, x-request-id, x-tenant-id";
+const EXPOSE_HEADERS: &str = "accept-ranges, content-disposition, content-range, etag, repr-digest, \
+     retry-after, x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, ratelimit, \
+     ratelimit-policy, x-quota-limit, x-quota-used, x-quota-remaining";
 
 /// The room that lets the portals' pages call. No credentials: a page sends its token itself.
 #[derive(Clone, Debug)]
