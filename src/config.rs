@@ -46,6 +46,8 @@ pub struct Config {
     pub admin: Admin,
     /// The Stack's own.
     pub stack: Stack,
+    /// The registry of StackKits.
+    pub kits: Kits,
 }
 
 impl Default for Config {
@@ -66,6 +68,7 @@ impl Default for Config {
             zitadel: Zitadel::default(),
             admin: Admin::default(),
             stack: Stack::default(),
+            kits: Kits::default(),
         }
     }
 }
@@ -105,6 +108,8 @@ pub struct Elsewhere {
     pub cloud: Option<String>,
     /// The Stack, as browsers and the gateway reach it.
     pub stack: Option<String>,
+    /// The registry of StackKits.
+    pub kits: Option<String>,
     /// The development identity provider.
     pub idp: Option<String>,
 }
@@ -189,6 +194,40 @@ impl Default for Stack {
     }
 }
 
+/// The registry of StackKits.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kits {
+    /// Whether the kits that come with the program are there.
+    pub built_in: bool,
+    /// Between two looks at the sources, in seconds.
+    pub refresh_seconds: u64,
+    /// Where further kits come from. An id belongs to the first source that has it, the program itself before all.
+    pub sources: Vec<KitSource>,
+}
+
+impl Default for Kits {
+    fn default() -> Self {
+        Self { built_in: true, refresh_seconds: 60, sources: Vec::new() }
+    }
+}
+
+/// A source of kits: a directory, or a Git repository.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KitSource {
+    /// Its name: 1 to 40 of `[a-z0-9-]`. What was seen of it is kept under this name.
+    pub name: String,
+    /// The directory, with kits in it, or of one kit.
+    pub path: Option<PathBuf>,
+    /// The URL of the repository: its tags are the versions of the kit in it.
+    pub git: Option<String>,
+    /// Where in the repository the kit is; none: it is the whole.
+    pub folder: Option<String>,
+    /// The organisation that has these kits for itself, as a custom kit; none: everybody.
+    pub organisation: Option<String>,
+}
+
 /// Where each module listens; port 0 takes any free one.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -201,6 +240,8 @@ pub struct Listen {
     pub cloud: SocketAddr,
     /// The Stack.
     pub stack: SocketAddr,
+    /// The registry of StackKits.
+    pub kits: SocketAddr,
     /// The development identity provider.
     pub idp: SocketAddr,
 }
@@ -213,6 +254,7 @@ impl Default for Listen {
             admin: local(8090),
             cloud: local(3000),
             stack: local(8080),
+            kits: local(8082),
             idp: local(8083),
         }
     }

@@ -27,6 +27,9 @@ pub struct Endpoints {
     pub cloud: String,
     /// The Stack's URL.
     pub stack: String,
+    /// The URL of the registry of StackKits; empty where an older mesh wrote this.
+    #[serde(default)]
+    pub kits: String,
     /// The identity provider's URL: the issuer.
     pub idp: String,
 }

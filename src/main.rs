@@ -6,6 +6,7 @@ mod config;
 mod contracts;
 mod data;
 mod doctor;
+mod kits;
 mod openapi;
 mod run;
 mod token;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Mode};
+use crate::kits::KitsCommand;
 use crate::run::Which;
 
 /// The control plane of a `SaaS` for homelabs.
@@ -64,6 +66,9 @@ enum Command {
         #[arg(long)]
         internal: bool,
     },
+    /// What an author of a `StackKit` does with it.
+    #[command(subcommand)]
+    Kits(KitsCommand),
     /// Prints an access token of a user of the running mesh: signs in, and refreshes what it got earlier.
     Token {
         /// The login: root, alice, bob, carol, or the e-mail address of somebody who signed up.
@@ -108,6 +113,7 @@ fn run(cli: Cli) -> Result<(), Fault> {
             }
             Err(format!("these are not in the copy, the rest is: {}", unreadable.join("; ")).into())
         }
+        Command::Kits(command) => kits::run(command),
         Command::Contracts => Ok(write!(std::io::stdout(), "{}", contracts::table(&config.rates))?),
         Command::Openapi { internal } => {
             Ok(writeln!(std::io::stdout(), "{:#}", openapi::document(!internal))?)

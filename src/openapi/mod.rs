@@ -78,6 +78,7 @@ fn own_port(module: &str, listen: &Listen) -> Option<SocketAddr> {
         "admin" => Some(listen.admin),
         "cloud" => Some(listen.cloud),
         "stack" => Some(listen.stack),
+        "kits" => Some(listen.kits),
         _ => None,
     }
 }

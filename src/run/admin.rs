@@ -25,7 +25,7 @@ use crate::Fault;
 use crate::data::Data;
 
 /// The modules that join by a secret of their own; a Stack claims its instance instead.
-const JOINING: [&str; 2] = ["cloud", "gateway"];
+const JOINING: [&str; 3] = ["cloud", "gateway", "kits"];
 
 struct PlatformCheck(Arc<PlatformSqlite>);
 

@@ -55,7 +55,7 @@ pub async fn start(
     let (refusals, worker) = audit::queue(Scope::Doors, base.clock());
     let reporter = admin.clone();
     process.spawn(Stage::CloudRefusals, |cancel| async move {
-        worker.run(cancel, |refusals| kombify_cloud::report_refusals(reporter.clone(), refusals)).await;
+        worker.run(cancel, |refusals| kombify_mesh::refusals::report(reporter.clone(), refusals)).await;
     });
     let module = base.module("cloud", base.health());
     report_health(base, (module.health.clone(), Arc::new(NoCounts)), admin.clone(), None, process);

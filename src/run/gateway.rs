@@ -64,6 +64,7 @@ pub fn start(
             ("admin".to_owned(), base.endpoints.admin.clone()),
             ("cloud".to_owned(), base.endpoints.cloud.clone()),
             ("stack".to_owned(), base.endpoints.stack.clone()),
+            ("kits".to_owned(), base.endpoints.kits.clone()),
         ]),
         cloud: base.endpoints.cloud.clone(),
     };

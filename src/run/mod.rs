@@ -5,6 +5,7 @@ mod base;
 mod cloud;
 mod gateway;
 mod idp;
+mod kits;
 mod later;
 mod modules;
 mod process;
@@ -80,6 +81,7 @@ fn locate(config: &Config, sockets: &Sockets) -> Result<Endpoints, Fault> {
         admin: one(Which::Admin)?,
         cloud: one(Which::Cloud)?,
         stack: one(Which::Stack)?,
+        kits: one(Which::Kits)?,
         idp: if issuer.is_empty() { one(Which::Idp)? } else { issuer.to_owned() },
     })
 }

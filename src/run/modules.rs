@@ -23,7 +23,7 @@ use tower::Layer as _;
 use super::base::{Base, Stores};
 use super::process::{Process, Stage};
 use super::which::Which;
-use super::{Sockets, admin, cloud, gateway, idp, stack};
+use super::{Sockets, admin, cloud, gateway, idp, kits, stack};
 use crate::Fault;
 use crate::data::Data;
 
@@ -71,6 +71,9 @@ pub async fn start(
     keep_fresh(&issuer_keys, process);
     if let (Some(store), Some(listener)) = (stores.platform, socket(Which::Admin)) {
         admin::start(base, data, store, (issuer, Arc::clone(&issuer_keys)), listener, process)?;
+    }
+    if let Some(listener) = socket(Which::Kits) {
+        kits::start(base, data, Arc::clone(&issuer_keys), listener, process).await?;
     }
     if let (Some(store), Some(listener)) = (stores.stack, socket(Which::Stack)) {
         stack::start(base, data, store, Arc::clone(&issuer_keys), listener, process).await?;

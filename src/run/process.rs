@@ -17,6 +17,8 @@ pub enum Stage {
     CloudRefusals,
     /// The Stack, which calls Admin, too.
     Stack,
+    /// The registry of StackKits, which the Stack asks.
+    Kits,
     /// What Admin hands to the others.
     Pushes,
     /// Admin.

@@ -17,7 +17,7 @@ use kombify_mesh::identity::service_token::Signer;
 use kombify_mesh::identity::verifier::Verifier;
 use kombify_mesh::join::{self, MeshKeys};
 use kombify_mesh::server::{App, Guard, Module, Pages};
-use kombify_stack::{Entrance, Host, HostCounts, HostDirectory, HostSessions};
+use kombify_stack::{Entrance, Host, HostCounts, HostDirectory, HostSessions, MeshKits};
 use kombify_stack_sqlite::StackSqlite;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
 use super::base::Base;
+use super::kits;
 use super::later::Later;
 use super::modules::{FirstAccount, assemble, keep_fresh, report_health, secret_file, serve};
 use super::process::{Process, Stage};
@@ -86,7 +87,8 @@ pub async fn start(
     };
     let own = ServiceIdentity { module: "stack".into(), instance: instance.to_string() };
     let signer = Arc::new(Signer::open(&data.file(KEY), own, base.clock())?);
-    let admin = Peer::new("admin", &base.endpoints.admin, signer)?;
+    let admin = Peer::new("admin", &base.endpoints.admin, Arc::clone(&signer))?;
+    let kits = Peer::new("kits", &base.endpoints.kits, signer)?;
     let mesh_keys =
         Arc::new(KeySet::new(MeshKeys::new(Peer::anonymous(&base.endpoints.admin)?), base.intervals()));
     keep_fresh(&mesh_keys, process);
@@ -98,6 +100,7 @@ pub async fn start(
         instance,
         origin: base.endpoints.stack.clone(),
         entrance: Entrance::Platform { admin: admin.clone(), cloud: base.endpoints.cloud.clone() },
+        kits: Arc::new(MeshKits::new(kits)),
         max_tenants: base.config.stack.max_tenants,
     };
     let (reporting, reporter) = (Arc::clone(&keep), admin.clone());
@@ -133,6 +136,10 @@ pub async fn start_alone(
         HostStore::remember_identity(&*store, instance).await?;
         instance
     };
+    let kits = kits::registry(base, data)?;
+    kits.look().await;
+    let looking = Arc::clone(&kits);
+    process.spawn(Stage::Rest, |cancel| looking.run(cancel));
     let host = Host {
         keep: store,
         clock: base.clock(),
@@ -140,6 +147,7 @@ pub async fn start_alone(
         instance,
         origin: base.endpoints.stack.clone(),
         entrance: Entrance::Alone,
+        kits: Arc::new(kits::LocalKits(kits)),
         max_tenants: 1,
     };
     let file = data.file(FIRST_PASSWORD);

@@ -91,6 +91,7 @@ const fn title(module: Which) -> &'static str {
         Which::Admin => "admin",
         Which::Cloud => "cloud",
         Which::Stack => "stack",
+        Which::Kits => "kits",
         Which::Idp => "identity provider",
     }
 }
@@ -101,6 +102,7 @@ const fn purpose(module: Which) -> &'static str {
         Which::Admin => "the platform's back end",
         Which::Cloud => "pages: sign in, your tenants",
         Which::Stack => "pages and calls: a tenant's stacks and members",
+        Which::Kits => "the registry of StackKits",
         Which::Idp => "for development only",
     }
 }

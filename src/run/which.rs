@@ -17,13 +17,15 @@ pub enum Which {
     Cloud,
     /// The Stack.
     Stack,
+    /// The registry of StackKits.
+    Kits,
     /// The development identity provider.
     Idp,
 }
 
 impl Which {
     /// Every module.
-    pub const ALL: [Self; 5] = [Self::Gateway, Self::Admin, Self::Cloud, Self::Stack, Self::Idp];
+    pub const ALL: [Self; 6] = [Self::Gateway, Self::Admin, Self::Cloud, Self::Stack, Self::Kits, Self::Idp];
 
     /// Its name in the configuration, in the data and in logs.
     pub const fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Which {
             Self::Admin => "admin",
             Self::Cloud => "cloud",
             Self::Stack => "stack",
+            Self::Kits => "kits",
             Self::Idp => "idp",
         }
     }
@@ -43,6 +46,7 @@ impl Which {
             Self::Admin => listen.admin,
             Self::Cloud => listen.cloud,
             Self::Stack => listen.stack,
+            Self::Kits => listen.kits,
             Self::Idp => listen.idp,
         }
     }
@@ -54,6 +58,7 @@ impl Which {
             Self::Admin => &elsewhere.admin,
             Self::Cloud => &elsewhere.cloud,
             Self::Stack => &elsewhere.stack,
+            Self::Kits => &elsewhere.kits,
             Self::Idp => &elsewhere.idp,
         };
         url.as_deref().map(|url| url.trim_end_matches('/'))
@@ -66,6 +71,7 @@ impl Which {
             Self::Admin => &endpoints.admin,
             Self::Cloud => &endpoints.cloud,
             Self::Stack => &endpoints.stack,
+            Self::Kits => &endpoints.kits,
             Self::Idp => &endpoints.idp,
         }
     }

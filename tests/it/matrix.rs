@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -14,21 +15,24 @@ use http::Request;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use kombify_admin::{Platform, PlatformDirectory, ProviderUsers, StoredKeys};
 use kombify_contracts::Method;
-use kombify_contracts::kombify::tenancy::v1::organisation_sync_service_server::OrganisationSyncServiceServer;
 use kombify_core::directory::{Directory, Standing, TokenOnly};
 use kombify_core::health::{ComponentState, Components, HealthReport, HealthStore, Metrics, Reported};
 use kombify_core::host::HostStore;
 use kombify_core::instance::{InstanceMode, InstanceStore, NewInstance};
 use kombify_core::member::{AcceptBy, INVITATION_LIFETIME, Joining, MemberStore, NewInvitation};
 use kombify_core::mesh_key::{MeshKey, MeshKeyStore};
-use kombify_core::placed::{Basis, Founder, PlacedStatus, PlacedTenant, RevocationPush, TenantPush};
-use kombify_core::stack::{NewStack, StackStore};
+use kombify_core::placed::{
+    Basis, Founder, PlacedHome, PlacedOrganisation, PlacedStatus, PlacedTenant, Push, RevocationPush,
+    TenantPush,
+};
+use kombify_core::stack::{NewStack, PinnedKit, StackStore};
 use kombify_core::tenant::{NewTenant, TenantStore};
 use kombify_core::user::{Sighting, UserStore};
 use kombify_core::{
     Change, Clock, Ids, InstanceId, InvitationId, Membership, Memberships, OrgId, PlatformStore, Result,
     ServiceIdentity, StackId, TenantId, TenantRole, TenantScope, TenantStanding, UserIdentity,
 };
+use kombify_kits::{Kits, Place, Registry, RegistryConfig, Source};
 use kombify_mesh::audit::{self, Scope};
 use kombify_mesh::client::Peer;
 use kombify_mesh::health::Health;
@@ -42,7 +46,7 @@ use kombify_mesh::rate::{RateLimiter, RateLimits};
 use kombify_mesh::server::{App, Guard, Module, ServerConfig};
 use kombify_mesh::system::{SystemClock, SystemIds};
 use kombify_platform_sqlite::PlatformSqlite;
-use kombify_stack::{Entrance, Host, HostDirectory};
+use kombify_stack::{Entrance, Host, HostDirectory, KitRegistry};
 use kombify_stack_sqlite::StackSqlite;
 use prost::Message as _;
 use serde_json::json;
@@ -82,6 +86,7 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         "/kombify.audit.v1.AuditService/ListEvents"
         | "/kombify.cloud.v1.ProfileService/GetProfile"
         | "/kombify.flags.v1.FlagService/ListEntitlements"
+        | "/kombify.kits.v1.KitService/ListKits"
         | "/kombify.flags.v1.FlagService/ListFlagChanges"
         | "/kombify.flags.v1.FlagService/ListFlags"
         | "/kombify.health.v1.HealthService/ListStatus"
@@ -206,12 +211,54 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         "/kombify.users.v1.UserService/UpdateUser" => {
             json!({"sub": "admin", "update": {"displayName": "New"}})
         }
+        "/kombify.kits.v1.KitService/GetKit" | "/kombify.kits.v1.KitService/DownloadKit" => json!({"id": "dns"}),
+        "/kombify.kits.v1.KitService/ValidateSpec" => json!({"id": "dns", "spec": {"specYaml": "name: home"}}),
+        "/kombify.kits.v1.KitService/RenderSpec" => json!({"id": "dns", "spec": {"specYaml": DEFAULT_SPEC}}),
+        "/kombify.kits.v1.KitService/ResolveKit" => {
+            json!({"tenantId": house.tenant.to_string(), "kit": "dns", "specYaml": DEFAULT_SPEC})
+        }
         other => panic!("{other} has no sample: give it one"),
     }
 }
 
-/// What is pushed to Kits: the rest of Kits is not there yet.
-const KITS: [&str; 1] = ["kombify.tenancy.v1.OrganisationSyncService"];
+/// The kits that we ship, for every house.
+static REGISTRY: tokio::sync::OnceCell<Arc<Registry>> = tokio::sync::OnceCell::const_new();
+
+async fn registry() -> Arc<Registry> {
+    let make = || async {
+        let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/kits").into();
+        let source = Source { name: "ours".into(), place: Place::Directory(ours), organisation: None };
+        let keep = tempfile::tempdir().unwrap().keep();
+        let config = RegistryConfig { sources: vec![source], keep, refresh: Duration::from_hours(1) };
+        let registry = Arc::new(Registry::new(config).unwrap());
+        registry.look().await;
+        registry
+    };
+    Arc::clone(REGISTRY.get_or_init(make).await)
+}
+
+/// What Admin would have pushed: the tenant and where it is.
+fn organisations(tenant: TenantId, instance: InstanceId) -> Organisations {
+    let home = PlacedHome { tenant, instance, status: PlacedStatus::Active };
+    let owner: OrgId = "org".parse().unwrap();
+    let items = vec![PlacedOrganisation { owner, grant: None, tenants: vec![home] }];
+    let organisations = Organisations::default();
+    organisations.apply(Push { version: 1, basis: Basis::Snapshot { page: 1, last: true }, items });
+    organisations
+}
+
+/// A registry that is away: no stack of the matrix names a kit.
+struct NoKits;
+
+#[async_trait::async_trait]
+impl KitRegistry for NoKits {
+    async fn pin(&self, _: TenantId, _: &str, _: &str, _: &str) -> Result<PinnedKit> {
+        Err(kombify_core::Error::unavailable("kits are away", Duration::from_secs(1)))
+    }
+}
+
+/// The spec of the kit dns to start from.
+const DEFAULT_SPEC: &str = include_str!("../../kits/dns/default-spec.yaml");
 
 /// A code that nobody was given.
 const CODE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -528,9 +575,14 @@ impl House {
         let cloud_guard = guard("service:cloud", Arc::new(TokenOnly));
         let cloud_routes = kombify_cloud::routes(peer.clone(), Arc::default());
         let cloud_app = app(&module("cloud"), cloud_guard, &kombify_cloud::SERVICES, cloud_routes);
-        let kits_routes = Routes::new(OrganisationSyncServiceServer::new(Organisations::default()));
+        let kits = Kits {
+            registry: registry().await,
+            organisations: Arc::new(organisations(tenant, instance)),
+            revocations: Arc::default(),
+            clock: clock(),
+        };
         let kits_guard = guard("service:kits", Arc::new(TokenOnly));
-        let kits_app = app(&module("kits"), kits_guard, &KITS, kits_routes);
+        let kits_app = app(&module("kits"), kits_guard, &kombify_kits::SERVICES, kombify_kits::routes(&kits));
         let host = Host {
             keep: Arc::new(keep),
             clock: clock(),
@@ -538,6 +590,7 @@ impl House {
             instance,
             origin: "http://localhost:8080".into(),
             entrance: Entrance::Platform { admin: peer, cloud: "http://localhost:3000".into() },
+            kits: Arc::new(NoKits),
             max_tenants: 50,
         };
         let stack_guard =
@@ -635,7 +688,7 @@ async fn every_method_is_open_to_whom_its_contract_says_and_to_nobody_else() {
     for (module, services) in [
         ("admin", &kombify_admin::SERVICES[..]),
         ("cloud", &kombify_cloud::SERVICES),
-        ("kits", &KITS),
+        ("kits", &kombify_kits::SERVICES),
         ("stack", &kombify_stack::SERVICES),
     ] {
         for method in kombify_contracts::methods() {
@@ -670,7 +723,7 @@ fn every_contract_is_in_the_matrix() {
         assert!(
             kombify_admin::SERVICES.contains(&service)
                 || kombify_cloud::SERVICES.contains(&service)
-                || KITS.contains(&service)
+                || kombify_kits::SERVICES.contains(&service)
                 || kombify_stack::SERVICES.contains(&service),
             "{} is served by nobody",
             method.path

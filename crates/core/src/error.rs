@@ -126,6 +126,14 @@ pub enum Error {
     /// The caller is known, and may not.
     #[error("{0}")]
     AuthInsufficient(String),
+    /// The caller is known, and the plan is not enough.
+    #[error("{what} needs the plan {required}")]
+    PlanInsufficient {
+        /// What needs it, for example "the kit media".
+        what: String,
+        /// The least plan that is enough.
+        required: crate::Plan,
+    },
     /// The thing does not exist, or belongs to another tenant: the two look alike.
     #[error("{kind} {id} not found")]
     NotFound {
@@ -260,7 +268,7 @@ impl Error {
         match self {
             Self::AuthRequired => Code::AuthRequired,
             Self::AuthInvalid(_) => Code::AuthInvalid,
-            Self::AuthInsufficient(_) => Code::AuthInsufficient,
+            Self::AuthInsufficient(_) | Self::PlanInsufficient { .. } => Code::AuthInsufficient,
             Self::NotFound { .. } => Code::NotFound,
             Self::Invalid(_) => Code::ValidationFailed,
             Self::Conflict(_) => Code::Conflict,
@@ -296,6 +304,9 @@ impl Error {
             Self::RangeNotSatisfiable { length_bytes } => {
                 Details::pairs([(LENGTH_BYTES, length_bytes.to_string())])
             }
+            Self::PlanInsufficient { required, .. } => {
+                Details::pairs([("requiredPlan", required.as_str().to_owned())])
+            }
             Self::MethodNotAllowed { allow } => Details::pairs([("allow", allow.join(", "))]),
             Self::RateLimited { limit, .. } => Details::pairs([("limit", limit.to_string())]),
             Self::Remote(remote) => remote.details.clone(),
@@ -325,6 +336,7 @@ impl Error {
             Self::AuthRequired
             | Self::AuthInvalid(_)
             | Self::AuthInsufficient(_)
+            | Self::PlanInsufficient { .. }
             | Self::NotFound { .. }
             | Self::Invalid(_)
             | Self::Conflict(_)

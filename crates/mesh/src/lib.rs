@@ -19,6 +19,7 @@ pub mod malformed;
 pub mod pages;
 pub mod pushed;
 pub mod rate;
+pub mod refusals;
 pub mod report;
 pub mod room;
 pub mod secret;

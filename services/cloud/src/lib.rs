@@ -12,7 +12,6 @@ mod pages;
 mod portal;
 mod profile;
 mod provider;
-mod refusals;
 mod session;
 mod sign_in;
 #[cfg(test)]
@@ -29,7 +28,6 @@ use tonic::service::Routes;
 pub use self::directory::CloudDirectory;
 pub use self::pages::{PAGES, pages};
 pub use self::portal::{Portal, PortalConfig};
-pub use self::refusals::report_refusals;
 
 /// The services that Cloud serves.
 pub const SERVICES: [&str; 3] = [

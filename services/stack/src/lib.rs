@@ -9,6 +9,7 @@ mod alone;
 mod convert;
 mod directory;
 mod evaluation;
+mod kits;
 mod members;
 mod pages;
 mod password;
@@ -38,6 +39,7 @@ use tonic::service::Routes;
 
 pub use self::alone::{Founded, found};
 pub use self::directory::HostDirectory;
+pub use self::kits::{KitRegistry, MeshKits};
 pub use self::pages::{PAGES, pages};
 pub use self::report::{HostCounts, report_tenants};
 pub use self::sessions::HostSessions;
@@ -85,6 +87,8 @@ pub struct Host {
     pub origin: String,
     /// How people come in.
     pub entrance: Entrance,
+    /// Who knows the kits.
+    pub kits: Arc<dyn KitRegistry>,
     /// How many tenants it takes, whatever Admin thinks.
     pub max_tenants: u32,
 }

@@ -1,22 +1,20 @@
 //! Stacks: made, read, changed and deleted by members.
 
-use std::time::Duration;
-
 use kombify_contracts::kombify::stack::v1::stack_service_server::StackService;
 use kombify_contracts::kombify::stack::v1::{
     CreateStackRequest, CreateStackResponse, DeleteStackRequest, DeleteStackResponse, GetStackRequest,
     GetStackResponse, ListStacksRequest, ListStacksResponse, Stack as StackMessage, StackUpdate,
     UpdateStackRequest, UpdateStackResponse,
 };
-use kombify_core::stack::{NewStack, PinnedKit, SPEC_MAX_BYTES, StackPatch, StackStore};
-use kombify_core::{Error, Etag, Page, Result, StackId, TenantScope};
+use kombify_core::stack::{NewStack, PinnedKit, SPEC_MAX_BYTES, Stack, StackPatch, StackStore};
+use kombify_core::{Change, Error, Etag, Page, Result, StackId, TenantScope};
 use kombify_mesh::{Opened, OrStatus as _, open_tenant};
 use tonic::{Request, Response, Status};
 
 use crate::{Host, convert};
 
-/// When to try again where the registry of kits is away.
-const KITS_RETRY: Duration = Duration::from_secs(30);
+/// How often a change is tried anew that others overtake while the registry of kits is asked.
+const TRIES: usize = 3;
 
 /// The service.
 pub struct Stacks {
@@ -38,7 +36,7 @@ impl Stacks {
         let stack = NewStack {
             id: self.host.ids.stack(opened.change.time),
             name: name.parse()?,
-            kit: pin(&kit)?,
+            kit: self.pin(scope, &kit, &kit_version, &spec_yaml).await?,
             spec_yaml,
         };
         let limits = self.host.limits(scope).await?.into();
@@ -66,20 +64,77 @@ impl Stacks {
     async fn update(&self, scope: TenantScope, opened: Opened<UpdateStackRequest>) -> Result<StackMessage> {
         let UpdateStackRequest { id, update, etag } = opened.message;
         let (id, etag): (StackId, _) = (id.parse()?, Etag::parse(&etag)?);
-        let StackUpdate { name, spec_yaml, kit } = update.unwrap_or_default();
-        if let Some(spec) = &spec_yaml {
+        let update = update.unwrap_or_default();
+        if let Some(spec) = &update.spec_yaml {
             check_spec("update.specYaml", spec)?;
         }
-        let patch = StackPatch {
-            name: name.map(|name| name.parse()).transpose()?,
-            spec_yaml,
-            kit: kit.as_deref().map(pin).transpose()?,
-        };
-        let limits = self.host.limits(scope).await?.into();
-        let stack =
-            StackStore::update(&*self.host.keep, scope, &opened.change, id, etag, patch, limits).await?;
+        let stack = self.change(scope, &opened.change, (id, etag), &update).await?;
         tracing::info!(tenant.id = %stack.tenant, stack.id = %stack.id, "stack updated");
         Ok(convert::stack(stack))
+    }
+
+    /// Changes a stack. The registry of kits is asked about the stack as it is: what others change meanwhile is not passed
+    /// over.
+    async fn change(
+        &self,
+        scope: TenantScope,
+        change: &Change,
+        (id, wanted): (StackId, Option<Etag>),
+        update: &StackUpdate,
+    ) -> Result<Stack> {
+        let StackUpdate { name, spec_yaml, kit, kit_version } = update;
+        let name: Option<kombify_core::stack::StackName> =
+            name.as_ref().map(|name| name.parse()).transpose()?;
+        let limits = self.host.limits(scope).await?.into();
+        let asks = spec_yaml.is_some() || kit.is_some() || kit_version.is_some();
+        for tries in (0..TRIES).rev() {
+            let (etag, kit) = if asks {
+                let stack = StackStore::find(&*self.host.keep, scope, id).await?;
+                let stack = stack.ok_or_else(|| Error::not_found("stack", id))?;
+                Etag::check(wanted, stack.etag)?;
+                (Some(stack.etag), self.repin(scope, &stack, update).await?)
+            } else {
+                (wanted, None)
+            };
+            let patch = StackPatch { name: name.clone(), spec_yaml: spec_yaml.clone(), kit };
+            match StackStore::update(&*self.host.keep, scope, change, id, etag, patch, limits).await {
+                Err(Error::PreconditionFailed(_)) if asks && wanted.is_none() && tries > 0 => {}
+                done => return done,
+            }
+        }
+        Err(Error::Conflict("the stack is being changed by others: try again".into()))
+    }
+
+    /// What a stack is pinned to after a change; `None`: as before.
+    async fn repin(
+        &self,
+        scope: TenantScope,
+        stack: &Stack,
+        update: &StackUpdate,
+    ) -> Result<Option<Option<PinnedKit>>> {
+        let StackUpdate { name: _, spec_yaml, kit, kit_version } = update;
+        let present = stack.kit.as_ref();
+        let kit = kit.as_deref().unwrap_or_else(|| present.map_or("", |kit| kit.id.as_str()));
+        if kit.is_empty() {
+            if kit_version.as_deref().is_some_and(|version| !version.is_empty()) {
+                return Err(Error::invalid("update.kitVersion", "must be empty without a kit"));
+            }
+            return Ok(Some(None));
+        }
+        // A kit that stays stays at its version, unless another one is asked for.
+        let pinned =
+            present.filter(|present| present.id == kit).map(|present| format!("={}", present.version));
+        let range = kit_version.clone().or(pinned).unwrap_or_default();
+        let spec = spec_yaml.as_deref().unwrap_or(&stack.spec_yaml);
+        Ok(Some(self.pin(scope, kit, &range, spec).await?))
+    }
+
+    /// The version of a kit that a stack is pinned to; `None`: it is a draft.
+    async fn pin(&self, scope: TenantScope, kit: &str, range: &str, spec: &str) -> Result<Option<PinnedKit>> {
+        if kit.is_empty() {
+            return Ok(None);
+        }
+        self.host.kits.pin(scope.tenant(), kit, range, spec).await.map(Some)
     }
 
     async fn delete(&self, scope: TenantScope, opened: Opened<DeleteStackRequest>) -> Result<()> {
@@ -97,14 +152,6 @@ fn check_spec(field: &str, spec: &str) -> Result<()> {
         return Err(Error::invalid(field, format!("must be at most {SPEC_MAX_BYTES} bytes")));
     }
     Ok(())
-}
-
-/// The version of a kit that a stack is pinned to: the registry of kits would say which. It is not there yet.
-fn pin(kit: &str) -> Result<Option<PinnedKit>> {
-    if kit.is_empty() {
-        return Ok(None);
-    }
-    Err(Error::unavailable("the registry of kits is away: without a kit the stack is a draft", KITS_RETRY))
 }
 
 #[tonic::async_trait]

@@ -1,4 +1,4 @@
-//! The refusals of Cloud's own doors: Cloud has no store, so Admin's log keeps them.
+//! The refusals of a module without a store: Admin's log keeps them.
 
 use kombify_contracts::kombify::audit::v1::audit_service_client::AuditServiceClient;
 use kombify_contracts::kombify::audit::v1::{
@@ -6,14 +6,15 @@ use kombify_contracts::kombify::audit::v1::{
 };
 use kombify_core::audit::Refusal;
 use kombify_core::{Actor, Result};
-use kombify_mesh::client::Peer;
-use kombify_mesh::status::to_fault;
+
+use crate::client::Peer;
+use crate::status::to_fault;
 
 /// Reports `refusals` to Admin.
 ///
 /// # Errors
 /// - what Admin answers, and [`kombify_core::Error::Unavailable`] while it is away.
-pub async fn report_refusals(admin: Peer, refusals: Vec<Refusal>) -> Result<()> {
+pub async fn report(admin: Peer, refusals: Vec<Refusal>) -> Result<()> {
     let request = ReportRefusalsRequest { refusals: refusals.into_iter().map(message).collect() };
     AuditServiceClient::new(admin).report_refusals(request).await.map_err(|status| to_fault(&status))?;
     Ok(())

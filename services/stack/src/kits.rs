@@ -1,0 +1,57 @@
+//! Who knows the kits: a stack that names one is checked there, and pinned to a version.
+
+use async_trait::async_trait;
+use kombify_contracts::kombify::kits::v1::ResolveKitRequest;
+use kombify_contracts::kombify::kits::v1::kit_service_client::KitServiceClient;
+use kombify_core::stack::PinnedKit;
+use kombify_core::{Error, Result, TenantId};
+use kombify_mesh::client::Peer;
+use kombify_mesh::status::to_fault;
+
+/// The registry of kits, as a Stack asks it.
+#[async_trait]
+pub trait KitRegistry: Send + Sync + 'static {
+    /// The newest version of a kit that `range` and the spec allow; an empty range allows all.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] if there is no such kit or version for the tenant.
+    /// - [`Error::PlanInsufficient`] below the kit's plan.
+    /// - [`Error::Invalid`] if something is wrong with the spec, or the range is none ("kitVersion").
+    /// - [`Error::Unavailable`] if the registry is away.
+    async fn pin(&self, tenant: TenantId, kit: &str, range: &str, spec: &str) -> Result<PinnedKit>;
+}
+
+/// The registry as a module of the mesh.
+pub struct MeshKits(Peer);
+
+impl MeshKits {
+    /// The registry, called with this instance's key.
+    pub const fn new(kits: Peer) -> Self {
+        Self(kits)
+    }
+}
+
+#[async_trait]
+impl KitRegistry for MeshKits {
+    async fn pin(&self, tenant: TenantId, kit: &str, range: &str, spec: &str) -> Result<PinnedKit> {
+        let request = ResolveKitRequest {
+            tenant_id: tenant.to_string(),
+            kit: kit.to_owned(),
+            range: range.to_owned(),
+            spec_yaml: spec.to_owned(),
+        };
+        let answer = KitServiceClient::new(self.0.clone()).resolve_kit(request).await;
+        let answer = answer.map_err(|status| as_asked(to_fault(&status)))?;
+        let found = answer.into_inner().data.unwrap_or_default();
+        Ok(PinnedKit { id: found.id, version: found.version, digest: found.digest })
+    }
+}
+
+/// What was wrong, by the names of who asked the Stack.
+fn as_asked(fault: Error) -> Error {
+    let Error::Remote(mut remote) = fault else { return fault };
+    if let Some(message) = remote.details.fields.remove("range") {
+        remote.details.fields.insert("kitVersion".to_owned(), message);
+    }
+    Error::Remote(remote)
+}

@@ -1,0 +1,166 @@
+//! The registry of StackKits.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use include_dir::{Dir, DirEntry, include_dir};
+use kombify_core::stack::PinnedKit;
+use kombify_core::{Plan, ServiceIdentity, TenantId};
+use kombify_kits::{GitSource, Kits, KitsDirectory, Place, Registry, RegistryConfig, Source, Viewer};
+use kombify_mesh::audit::{self, Scope};
+use kombify_mesh::client::Peer;
+use kombify_mesh::identity::keys::KeySet;
+use kombify_mesh::identity::service_token::Signer;
+use kombify_mesh::join::{self, MeshKeys};
+use kombify_mesh::report::NoCounts;
+use kombify_stack::KitRegistry;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::base::Base;
+use super::modules::{INSTANCE, assemble, keep_fresh, report_health, secret_file, serve};
+use super::process::{Process, Stage};
+use super::which::Which;
+use crate::Fault;
+use crate::config::KitSource;
+use crate::data::Data;
+
+/// The kits that come with the program.
+static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/kits");
+
+/// The name of the source that they are.
+const BUILT_IN_NAME: &str = "kombify";
+
+/// Where every version is kept, with the data.
+const KEEP: &str = "kits";
+
+/// How long a repository may take for one answer.
+const GIT_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a start waits for what Admin, in the same process, pushes.
+const PUSHED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at whether it has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Starts it.
+///
+/// # Errors
+/// - if it cannot be put together.
+pub async fn start(
+    base: &Base,
+    data: &Data,
+    issuer_keys: Arc<KeySet>,
+    listener: TcpListener,
+    process: &mut Process,
+) -> Result<(), Fault> {
+    let own = ServiceIdentity { module: "kits".into(), instance: INSTANCE.into() };
+    let signer = Arc::new(Signer::open(&data.file("keys/kits.pkcs8"), own, base.clock())?);
+    let stranger = Peer::anonymous(&base.endpoints.admin)?;
+    let admin = Peer::new("admin", &base.endpoints.admin, Arc::clone(&signer))?;
+    let (registrar, origin) = (stranger.clone(), base.endpoints.kits.clone());
+    let secret = secret_file(&data.file("join/kits.secret"), &*base.ids)?;
+    process.spawn(Stage::Rest, |cancel| join::register(registrar, signer, secret, origin, cancel));
+    let mesh_keys = Arc::new(KeySet::new(MeshKeys::new(stranger), base.intervals()));
+    keep_fresh(&mesh_keys, process);
+    let (refusals, worker) = audit::queue(Scope::Everything, base.clock());
+    let reporter = admin.clone();
+    process.spawn(Stage::Pushes, |cancel| async move {
+        worker.run(cancel, |refusals| kombify_mesh::refusals::report(reporter.clone(), refusals)).await;
+    });
+    let module = base.module("kits", base.health());
+    let storage = Some(data.dir().to_owned());
+    report_health(base, (module.health.clone(), Arc::new(NoCounts)), admin, storage, process);
+    let registry = registry(base, data)?;
+    // What is there is there from the first answer on, but for repositories: those may be slow.
+    registry.look().await;
+    let looking = Arc::clone(&registry);
+    process.spawn(Stage::Kits, |cancel| looking.run(cancel));
+    let kits =
+        Kits { registry, organisations: Arc::default(), revocations: Arc::default(), clock: base.clock() };
+    let verifier = base.verifier("kits", issuer_keys, mesh_keys);
+    let guard = base.guard(verifier, Arc::new(KitsDirectory::new(&kits)), refusals);
+    let methods = (&kombify_kits::SERVICES[..], kombify_kits::routes(&kits));
+    let app = assemble(base, &module, guard, methods, |_| None, process)?;
+    serve(module, Stage::Kits, listener, app, process);
+    // Until Admin has pushed its sets, nobody is let in.
+    let deadline = Instant::now() + PUSHED_WITHIN;
+    let are_there = || kits.organisations.are_there() && kits.revocations.are_there();
+    while base.runs(Which::Admin) && !are_there() && Instant::now() < deadline {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
+
+/// The registry of a Stack that stands alone: everybody there has what enterprise has.
+pub struct LocalKits(pub Arc<Registry>);
+
+#[async_trait]
+impl KitRegistry for LocalKits {
+    async fn pin(&self, _: TenantId, kit: &str, range: &str, spec: &str) -> kombify_core::Result<PinnedKit> {
+        let viewer = Viewer { plan: Plan::Enterprise, owner: None };
+        let (version, digest) = self.0.pin(&viewer, kit, range, spec.to_owned()).await?;
+        Ok(PinnedKit { id: kit.to_owned(), version: version.to_string(), digest: digest.to_string() })
+    }
+}
+
+/// The registry as it is configured.
+///
+/// # Errors
+/// - one line that says what is wrong with a source.
+pub fn registry(base: &Base, data: &Data) -> Result<Arc<Registry>, Fault> {
+    let config = &base.config.kits;
+    let mut sources = Vec::new();
+    if config.built_in {
+        sources.push(Source {
+            name: BUILT_IN_NAME.to_owned(),
+            place: Place::BuiltIn(built_in().into()),
+            organisation: None,
+        });
+    }
+    for (index, source) in config.sources.iter().enumerate() {
+        let read = read(source, &data.file(KEEP).join(".git").join(&source.name));
+        sources.push(read.map_err(|cause| format!("kits.sources[{index}]: {cause}"))?);
+    }
+    let refresh = Duration::from_secs(config.refresh_seconds.max(1));
+    Ok(Arc::new(Registry::new(RegistryConfig { sources, keep: data.file(KEEP), refresh })?))
+}
+
+fn read(source: &KitSource, directory: &Path) -> Result<Source, Fault> {
+    let KitSource { name, path, git, folder, organisation } = source;
+    let place = match (path, git) {
+        (Some(path), None) if folder.is_none() => Place::Directory(path.clone()),
+        (Some(_), None) => {
+            return Err("`folder` is of a repository: with `path`, name the directory itself".into());
+        }
+        (None, Some(url)) => Place::Git(Arc::new(GitSource::new(
+            url,
+            folder.as_deref().unwrap_or_default(),
+            directory,
+            GIT_TIMEOUT,
+        )?)),
+        (Some(_), Some(_)) | (None, None) => return Err("name one of `path` and `git`".into()),
+    };
+    let organisation = organisation.as_ref().map(|owner| owner.parse()).transpose()?;
+    Ok(Source { name: name.clone(), place, organisation })
+}
+
+/// The kits that come with the program, each path with its content.
+pub fn built_in() -> Vec<(&'static str, &'static [u8])> {
+    let mut files = Vec::new();
+    let mut dirs = vec![&BUILT_IN];
+    while let Some(dir) = dirs.pop() {
+        for entry in dir.entries() {
+            match entry {
+                DirEntry::Dir(dir) => dirs.push(dir),
+                DirEntry::File(file) => {
+                    files.extend(file.path().to_str().map(|path| (path, file.contents())));
+                }
+            }
+        }
+    }
+    files.sort_unstable();
+    files
+}
