@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use kombify_kit::{DEFAULT_SPEC, Files, Kit, Problem, SCHEMA, TESTS};
+use kombify_kit::{CUE, DEFAULT_SPEC, Files, Kit, Problem, SCHEMA, TESTS};
 
 use crate::Fault;
 
@@ -192,7 +192,10 @@ fn test(path: &Path, cue: Option<&Path>) -> Result<usize, Fault> {
     Ok(wrong)
 }
 
-/// Whether `cue vet` and schema.json say the same of the shape of every spec.
+/// How many variations of each spec `cue` is asked about, too.
+const VARIATIONS: usize = 10;
+
+/// Whether `cue vet` and schema.json say the same of the shape of every spec, and of others that are made from it.
 fn agree(path: &Path, kit: &Kit, program: &Path) -> Result<usize, Fault> {
     let cue = cue::Cue::new(program, kit)?;
     let mut wrong = 0;
@@ -201,15 +204,22 @@ fn agree(path: &Path, kit: &Kit, program: &Path) -> Result<usize, Fault> {
         .iter()
         .map(|(name, _)| name)
         .filter(|name| name.starts_with(TESTS) || *name == DEFAULT_SPEC);
-    for name in specs {
-        let spec = kit.text(name);
+    for (seed, name) in (1..).zip(specs) {
         // What cannot be read as a spec at all has no shape to agree about.
-        let Ok(document) = kombify_kit::read(spec, kombify_kit::SPEC_MAX_BYTES) else { continue };
-        let theirs = cue.takes(&document.to_json().to_string())?;
-        if theirs != kit.has_shape(spec) {
-            wrong += 1;
-            let (says, other) = if theirs { ("takes", "refuses") } else { ("refuses", "takes") };
-            say(&format!("{}/{name}: schema.cue {says} it, and {SCHEMA} {other} it", path.display()))?;
+        let Ok(document) = kombify_kit::read(kit.text(name), kombify_kit::SPEC_MAX_BYTES) else { continue };
+        let document = document.to_json();
+        let varied = kombify_kit::variations(&document, seed, VARIATIONS);
+        for spec in std::iter::once(document).chain(varied) {
+            let spec = spec.to_string();
+            let theirs = cue.takes(&spec)?;
+            if theirs != kit.has_shape(&spec) {
+                wrong += 1;
+                let (says, other) = if theirs { ("takes", "refuses") } else { ("refuses", "takes") };
+                say(&format!(
+                    "{}/{name}: {CUE} {says} this, and {SCHEMA} {other} it: {spec}",
+                    path.display()
+                ))?;
+            }
         }
     }
     Ok(wrong)

@@ -44,9 +44,10 @@ impl Call {
     pub async fn try_send(self) -> reqwest::Result<Answer> {
         let response = self.0.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await?;
-        let json = serde_json::from_str(&text).unwrap_or_default();
-        Ok(Answer { status, headers, json, text })
+        let bytes = response.bytes().await?.to_vec();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let json = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok(Answer { status, headers, json, text, bytes })
     }
 }
 
@@ -59,8 +60,10 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body; null where it is no JSON.
     pub json: Value,
-    /// The body as it came.
+    /// The body as text.
     pub text: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {

@@ -41,13 +41,15 @@ pub enum Module {
     Cloud,
     /// Tenants' homelabs.
     Stack,
+    /// The registry of StackKits.
+    Kits,
     /// The development identity provider.
     Idp,
 }
 
 impl Module {
     /// Every module.
-    pub const ALL: [Self; 5] = [Self::Gateway, Self::Admin, Self::Cloud, Self::Stack, Self::Idp];
+    pub const ALL: [Self; 6] = [Self::Gateway, Self::Admin, Self::Cloud, Self::Stack, Self::Kits, Self::Idp];
 
     /// The module's name, in the configuration and in `endpoints.json`.
     pub const fn name(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Module {
             Self::Admin => "admin",
             Self::Cloud => "cloud",
             Self::Stack => "stack",
+            Self::Kits => "kits",
             Self::Idp => "idp",
         }
     }
@@ -64,13 +67,15 @@ impl Module {
 /// A mesh of one test. Its data and its ports outlive a restart; it ends with the test.
 pub struct House {
     home: TempDir,
-    ports: [u16; 5],
+    ports: [u16; 6],
     env: Vec<(String, String)>,
     child: Option<Child>,
     /// The Stack, where it runs in a process of its own.
     stack: Option<Child>,
     /// Whether it does.
     apart: bool,
+    /// What does not run either.
+    without: Option<&'static str>,
     urls: BTreeMap<String, String>,
     http: reqwest::Client,
 }
@@ -94,6 +99,7 @@ impl House {
             child: None,
             stack: None,
             apart: false,
+            without: None,
             urls: BTreeMap::new(),
             http,
         }
@@ -129,12 +135,21 @@ impl House {
 
     /// The same mesh, where nobody calls too often.
     pub fn without_limits(mut self) -> Self {
-        for class in ["ADMIN", "OTHER", "SIGN-IN", "STACKS"] {
+        for class in ["ADMIN", "OTHER", "SIGN-IN", "STACKS", "STACKKITS"] {
             for plan in ["FREE", "PRO", "ENTERPRISE"] {
                 self.env.push((format!("KOMBIFY__RATES__{class}__{plan}"), "1000000".to_owned()));
             }
         }
         self
+    }
+
+    /// Gives every start and command this configuration.
+    pub fn configure_with(&self, toml: &str) {
+        fs::write(self.config(), toml).unwrap();
+    }
+
+    fn config(&self) -> PathBuf {
+        self.home.path().join("kombify.toml")
     }
 
     /// Starts the mesh, and waits until it is up.
@@ -158,6 +173,21 @@ impl House {
             thread::sleep(LOOK_AGAIN);
         }
         self.urls = serde_json::from_slice(&fs::read(self.data().join("endpoints.json")).unwrap()).unwrap();
+    }
+
+    /// Starts the mesh without a module, and waits until it is up.
+    pub fn start_without(&mut self, module: &'static str) {
+        self.without = Some(module);
+        self.start();
+    }
+
+    /// Starts a module of this mesh in a process of its own, and does not wait for anything. Whoever starts it ends it.
+    pub fn start_apart(&self, module: &str) -> Child {
+        let err = File::options().create(true).append(true).open(self.home.path().join("err")).unwrap();
+        let mut command = self.command();
+        self.configure(&mut command, &[]);
+        command.args(["run", "--mode", "saas-shared", "--service", module]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().unwrap()
     }
 
     /// Starts the Stack in its own process with these variables, and waits until it serves.
@@ -370,12 +400,13 @@ impl House {
 
     /// What a module answers to these bytes of HTTP/1.1, which ask for the connection to be closed.
     pub fn raw(&self, module: Module, request: &str) -> String {
-        let [gateway, admin, cloud, stack, idp] = self.ports;
+        let [gateway, admin, cloud, stack, kits, idp] = self.ports;
         let port = match module {
             Module::Gateway => gateway,
             Module::Admin => admin,
             Module::Cloud => cloud,
             Module::Stack => stack,
+            Module::Kits => kits,
             Module::Idp => idp,
         };
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -420,6 +451,9 @@ impl House {
         if self.apart {
             command.args(["--without", "stack"]);
         }
+        if let Some(module) = self.without {
+            command.args(["--without", module]);
+        }
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         self.child = Some(command.spawn().unwrap());
     }
@@ -448,6 +482,9 @@ impl House {
             command.env(format!("KOMBIFY__LISTEN__{}", module.name().to_uppercase()), "127.0.0.1:0");
         }
         command.env("KOMBIFY__DATA", self.data()).current_dir(self.home.path());
+        if self.config().exists() {
+            command.arg("--config").arg(self.config());
+        }
         command
     }
 
@@ -524,7 +561,7 @@ impl Drop for House {
 
 /// Ports that nobody has, and that the system gives to no outgoing connection: a mesh that starts again must find its
 /// own, since its issuer is a URL.
-fn free_ports() -> [u16; 5] {
+fn free_ports() -> [u16; 6] {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -539,7 +576,7 @@ fn free_ports() -> [u16; 5] {
         }
         panic!("no port is free");
     };
-    [free(), free(), free(), free(), free()]
+    [free(), free(), free(), free(), free(), free()]
 }
 
 fn grpcurl() -> PathBuf {

@@ -6,6 +6,7 @@ mod browser;
 mod floors;
 mod homelab;
 mod house;
+mod kits;
 mod matrix;
 mod openapi;
 mod peer;

@@ -18,6 +18,7 @@ mod problem;
 mod rules;
 mod schema;
 mod similar;
+mod vary;
 mod yaml;
 
 pub use archive::Digest;
@@ -33,4 +34,5 @@ pub use node::{Entry, Node, Value};
 pub use problem::{Code, PROBLEMS_MAX, Position, Problem, Verdict};
 pub use schema::Schema;
 pub use semver::{Version, VersionReq};
+pub use vary::variations;
 pub use yaml::{SPEC_MAX_BYTES, read};

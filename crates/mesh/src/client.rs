@@ -53,6 +53,8 @@ pub struct Peer {
     channel: Channel,
     signer: Option<Arc<Signer>>,
     audience: Arc<str>,
+    /// Whether the user's token goes along.
+    for_users: bool,
 }
 
 impl Peer {
@@ -65,6 +67,7 @@ impl Peer {
             channel: connect(url)?,
             signer: Some(signer),
             audience: format!("service:{module}").into(),
+            for_users: true,
         })
     }
 
@@ -73,7 +76,13 @@ impl Peer {
     /// # Errors
     /// - [`Error::Invalid`] if `url` is none.
     pub fn anonymous(url: &str) -> Result<Self> {
-        Ok(Self { channel: connect(url)?, signer: None, audience: "".into() })
+        Ok(Self { channel: connect(url)?, signer: None, audience: "".into(), for_users: false })
+    }
+
+    /// The same, for methods that a module calls for itself, whoever made it call: the user's token stays here.
+    #[must_use]
+    pub fn for_itself(self) -> Self {
+        Self { for_users: false, ..self }
     }
 
     fn prepare(&self, request: &mut Request<Body>) -> Result<()> {
@@ -100,7 +109,7 @@ impl Peer {
         if !context.ip.is_empty() {
             set(HeaderName::from_static("x-forwarded-for"), &context.ip, false)?;
         }
-        if let (Some(token), Some(_)) = (&context.user_token, &self.signer) {
+        if let Some(token) = context.user_token.as_ref().filter(|_| self.for_users) {
             set(HeaderName::from_static(wire::USER_TOKEN), token.expose(), true)?;
         }
         Ok(())

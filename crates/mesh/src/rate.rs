@@ -62,6 +62,7 @@ impl Default for RateLimits {
             class("admin", 10, 100, 500, false),
             class("other", 100, 500, 2000, false),
             class("sign-in", 20, 20, 20, true),
+            class("stackkits", 500, 1000, 5000, false),
             class("stacks", 100, 500, 5000, false),
         ]))
     }

@@ -28,10 +28,10 @@ use crate::answer::Answer;
 use crate::house::{House, Module};
 
 /// How long what is handed over may take to be there.
-const HANDED_WITHIN: Duration = Duration::from_secs(10);
+pub const HANDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Creates a tenant, which is active when it is answered.
-async fn tenant(house: &House, token: &str, slug: &str) -> Value {
+pub async fn tenant(house: &House, token: &str, slug: &str) -> Value {
     let body = json!({"slug": slug, "name": slug});
     let created = house.call("POST", "/v1/tenants").by(token).json(&body).send().await;
     assert_eq!(created.data()["status"], "active", "{}", created.text);
@@ -43,8 +43,14 @@ async fn stack(house: &House, token: &str, name: &str) -> Answer {
     house.call("POST", "/v1/stacks").by(token).json(&json!({"name": name})).send().await
 }
 
+/// The moment, in seconds since 1970.
+pub fn now() -> i64 {
+    use kombify_core::Clock as _;
+    kombify_mesh::system::SystemClock.now().as_second()
+}
+
 /// The instance named `local`, as Admin sees it.
-async fn instance(house: &House, root: &str) -> Value {
+pub async fn instance(house: &House, root: &str) -> Value {
     let listed = house.call("GET", "/v1/admin/instances").by(root).send().await;
     listed.list().iter().find(|instance| instance["name"] == "local").unwrap().clone()
 }
@@ -63,7 +69,7 @@ fn files(stack: &Path) -> BTreeSet<String> {
 }
 
 /// Looks again and again until `look` says that it is so.
-async fn until(what: &str, within: Duration, mut look: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, within: Duration, mut look: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + within;
     while !look().await {
         assert!(tokio::time::Instant::now() < deadline, "{what}: not within {within:?}");
