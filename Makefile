@@ -3,6 +3,7 @@
 TOOLS := target/tools
 VENV := $(TOOLS)/venv
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+CUE := cuelang.org/go/cmd/cue@v0.17.1
 GOBIN := $(CURDIR)/$(TOOLS)/bin
 TOOLS_INPUTS := Makefile tools/install tools/requirements.txt tools/package.json tools/package-lock.json tools/.npmrc \
 	$(wildcard tools/flagd-oracle/*)
@@ -17,16 +18,18 @@ build:
 	cargo build --workspace
 
 # What the tests need beside Rust, from the package registries, each version pinned: tools/requirements.txt,
-# tools/package.json, tools/flagd-oracle/go.mod, and GRPCURL; and Debian's chromium, whichever is current.
+# tools/package.json, tools/flagd-oracle/go.mod, GRPCURL and CUE; and Debian's chromium and docker-compose, whichever is
+# current.
 tools: $(TOOLS_MARK)
 
 $(TOOLS_MARK): $(TOOLS_INPUTS)
-	tools/install $(TOOLS) $(GRPCURL)
+	tools/install $(TOOLS) $(GRPCURL) $(CUE)
 	touch $@
 
 # Every check: format, contracts, lints, tests.
 test: tools check
 	KOMBIFY_TOOLS=$(CURDIR)/$(TOOLS) cargo test --workspace --features failpoints
+	tools/fuzz 30
 	tools/check-up
 
 # What is too long for every change; prints what it saw. The storm again: KOMBIFY_SEED=<as printed> make proof
@@ -34,6 +37,7 @@ proof: tools
 	KOMBIFY_TOOLS=$(CURDIR)/$(TOOLS) KOMBIFY_KILLS=200 \
 	  cargo test --workspace --features failpoints --test it -- --nocapture a_stack_that_is_killed
 	KOMBIFY_TENANTS=10000 cargo bench --workspace --bench tenants
+	tools/fuzz 1800
 
 check: tools
 	cargo fmt --all --check

@@ -37,6 +37,7 @@ fn settled(text: &str) -> String {
         [
             (r"_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "_ID"),
             (r"\b[1-9][0-9]{17}\b", "NUMBER"),
+            (r"sha256:[0-9a-f]{64}", "sha256:DIGEST"),
             (r"\b20[0-8][0-9]-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z", "TIME"),
         ]
         .into_iter()
@@ -68,6 +69,7 @@ fn the_commands_of_the_readme_print_what_it_says() {
             (8000, Module::Gateway),
             (8080, Module::Stack),
             (8090, Module::Admin),
+            (8082, Module::Kits),
             (3000, Module::Cloud),
             (8083, Module::Idp),
         ] {

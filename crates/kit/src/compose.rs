@@ -32,7 +32,8 @@ pub(crate) fn render(compose: &Node, spec: &Spec<'_>, which: Which) -> Result<No
         Which::All => manifest.services.iter().map(|service| service.name.as_str()).collect(),
     };
     if let Some(services) = map_mut(&mut file, "services") {
-        services.retain(|entry| taken.contains(entry.key.as_str()));
+        // What the kit does not have stays to be told.
+        services.retain(|entry| which == Which::All || taken.contains(entry.key.as_str()));
         for entry in services {
             depend_on(&mut entry.value, &taken);
             let service = manifest.service(&entry.key);

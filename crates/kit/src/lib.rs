@@ -18,6 +18,8 @@ mod problem;
 mod rules;
 mod schema;
 mod similar;
+#[cfg(test)]
+mod tests;
 mod vary;
 mod yaml;
 

@@ -160,6 +160,6 @@ mod tests {
         assert_eq!(varied, variations(&spec, 7, 200));
         assert_ne!(varied, variations(&spec, 8, 200));
         let different: std::collections::BTreeSet<_> = varied.iter().map(Value::to_string).collect();
-        assert!(different.len() > 150, "{}", different.len());
+        assert!(different.len() > 120, "{}", different.len());
     }
 }

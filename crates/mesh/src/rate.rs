@@ -204,3 +204,17 @@ impl Room for Limit {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_that_a_contract_names_has_its_limits() {
+        let RateLimits(limits) = RateLimits::default();
+        for method in kombify_contracts::methods() {
+            let class = method.access.as_ref().map_or("", |access| access.rate.as_str());
+            assert!(class.is_empty() || limits.contains_key(class), "{}: {class}", method.path);
+        }
+    }
+}

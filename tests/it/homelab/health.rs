@@ -19,7 +19,7 @@ async fn every_module_reports_and_the_platforms_people_see_it() {
             .filter(|module| module["state"] == "healthy")
             .map(|module| module["service"].as_str().unwrap().split('/').next().unwrap().to_owned())
             .collect();
-        healthy == ["service:admin", "service:cloud", "service:gateway", "service:stack"]
+        healthy == ["service:admin", "service:cloud", "service:gateway", "service:kits", "service:stack"]
     })
     .await;
     let stack = status_of_stack(&house, &root).await;

@@ -24,7 +24,7 @@ const SEEDED: [(&str, usize); 5] = [
     ("user.created", 4),
     ("organisation.plan.granted", 2),
     ("instance.registered", 1),
-    ("mesh.key.registered", 2),
+    ("mesh.key.registered", 3),
     ("instance.claimed", 1),
 ];
 

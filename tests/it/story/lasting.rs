@@ -32,7 +32,7 @@ async fn everything(house: &House, tokens: &BTreeMap<&str, String>) -> BTreeMap<
     }
     let keys = house.rpc(Module::Admin, None, "kombify.mesh.v1.KeyService/ListKeys", &json!({})).json();
     let modules: Vec<&Value> = keys["data"].as_array().unwrap().iter().map(|key| &key["module"]).collect();
-    assert_eq!(modules, ["admin", "cloud", "gateway", "stack"]);
+    assert_eq!(modules, ["admin", "cloud", "gateway", "kits", "stack"]);
     seen.insert("keys".to_owned(), keys);
     seen
 }

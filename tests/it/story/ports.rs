@@ -10,7 +10,7 @@ use crate::browser::{Account, sign_up};
 use crate::house::{House, Module};
 
 /// What each port lists, beside health.
-const SERVICES: [(Module, &[&str]); 5] = [
+const SERVICES: [(Module, &[&str]); 6] = [
     (
         Module::Gateway,
         &[
@@ -19,6 +19,7 @@ const SERVICES: [(Module, &[&str]); 5] = [
             "kombify.flags.v1.FlagService",
             "kombify.health.v1.HealthService",
             "kombify.identity.v1.IdentityService",
+            "kombify.kits.v1.KitService",
             "kombify.stack.v1.AccountService",
             "kombify.stack.v1.ActivityService",
             "kombify.stack.v1.EvaluationService",
@@ -68,6 +69,15 @@ const SERVICES: [(Module, &[&str]); 5] = [
             "kombify.stack.v1.MemberService",
             "kombify.stack.v1.StackService",
             "kombify.tenancy.v1.TenantSyncService",
+        ],
+    ),
+    (
+        Module::Kits,
+        &[
+            "kombify.identity.v1.IdentityService",
+            "kombify.identity.v1.RevocationSyncService",
+            "kombify.kits.v1.KitService",
+            "kombify.tenancy.v1.OrganisationSyncService",
         ],
     ),
     (Module::Idp, &[]),
