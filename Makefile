@@ -41,6 +41,7 @@ proof: tools
 
 check: tools
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	$(VENV)/bin/buf lint
 	$(VENV)/bin/buf format -d --exit-code
 	tools/breaking $(VENV)/bin/buf
