@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use include_dir::{Dir, DirEntry, include_dir};
 use kombify_core::stack::PinnedKit;
 use kombify_core::{Plan, ServiceIdentity, TenantId};
-use kombify_kits::{GitSource, Kits, KitsDirectory, Place, Registry, RegistryConfig, Source, Viewer};
+use kombify_kits::{GitSource, Kits, KitsDirectory, Place, Reach, Registry, RegistryConfig, Source, Viewer};
 use kombify_mesh::audit::{self, Scope};
 use kombify_mesh::client::Peer;
 use kombify_mesh::identity::keys::KeySet;
@@ -74,8 +74,8 @@ pub async fn start(
     let storage = Some(data.dir().to_owned());
     report_health(base, (module.health.clone(), Arc::new(NoCounts)), admin, storage, process);
     let registry = registry(base, data)?;
-    // What is there is there from the first answer on, but for repositories: those may be slow.
-    registry.look().await;
+    // What is there is there from the first answer on; what repositories have anew comes soon.
+    registry.look(Reach::ThisMachine).await;
     let looking = Arc::clone(&registry);
     process.spawn(Stage::Kits, |cancel| looking.run(cancel));
     let kits =

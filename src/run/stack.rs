@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use kombify_core::audit::Refusal;
 use kombify_core::host::HostStore;
 use kombify_core::{Clock as _, Ids as _, InstanceId, InstanceKeep, ServiceIdentity};
+use kombify_kits::Reach;
 use kombify_mesh::audit::{self, Scope};
 use kombify_mesh::client::Peer;
 use kombify_mesh::health::{DatabaseCheck, Health};
@@ -137,7 +138,7 @@ pub async fn start_alone(
         instance
     };
     let kits = kits::registry(base, data)?;
-    kits.look().await;
+    kits.look(Reach::ThisMachine).await;
     let looking = Arc::clone(&kits);
     process.spawn(Stage::Rest, |cancel| looking.run(cancel));
     let host = Host {

@@ -32,7 +32,7 @@ use kombify_core::{
     Change, Clock, Ids, InstanceId, InvitationId, Membership, Memberships, OrgId, PlatformStore, Result,
     ServiceIdentity, StackId, TenantId, TenantRole, TenantScope, TenantStanding, UserIdentity,
 };
-use kombify_kits::{Kits, Place, Registry, RegistryConfig, Source};
+use kombify_kits::{Kits, Place, Reach, Registry, RegistryConfig, Source};
 use kombify_mesh::audit::{self, Scope};
 use kombify_mesh::client::Peer;
 use kombify_mesh::health::Health;
@@ -231,7 +231,7 @@ async fn registry() -> Arc<Registry> {
         let keep = tempfile::tempdir().unwrap().keep();
         let config = RegistryConfig { sources: vec![source], keep, refresh: Duration::from_hours(1) };
         let registry = Arc::new(Registry::new(config).unwrap());
-        registry.look().await;
+        registry.look(Reach::Everything).await;
         registry
     };
     Arc::clone(REGISTRY.get_or_init(make).await)

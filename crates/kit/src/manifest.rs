@@ -8,9 +8,11 @@ use kombify_core::Plan;
 use semver::Version;
 use serde::Deserialize;
 
+use crate::files::{FILE_BYTES_MAX, Files};
 use crate::graph;
+use crate::kit::{Finding, MANIFEST};
 use crate::node::{Node, Path};
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Position, Problem};
 use crate::schema::Schema;
 use crate::yaml;
 
@@ -314,6 +316,19 @@ impl Manifest {
         })?;
         let problems = Checker { manifest: &manifest, node, problems: Vec::new() }.check();
         if problems.is_empty() { Ok(manifest) } else { Err(problems) }
+    }
+
+    /// The manifest of a kit.
+    ///
+    /// # Errors
+    /// - the first thing that is wrong with it.
+    pub fn of(files: &Files) -> Result<Self, Finding> {
+        let at = |problem| Finding { file: MANIFEST.to_owned(), problem };
+        let missing = || at(Problem::new(Code::Required, Position::START, "", "is missing"));
+        let bytes = files.find(MANIFEST).ok_or_else(missing)?;
+        let text = String::from_utf8_lossy(bytes);
+        let node = yaml::read(&text, FILE_BYTES_MAX).map_err(at)?;
+        Self::read(&node).map_err(|problems| problems.into_iter().next().map_or_else(missing, at))
     }
 
     /// The service of that name.

@@ -1,8 +1,8 @@
 //! The kits that there are: what every source has and ever had, found by id and by range of versions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use kombify_core::{Error, OrgId, Plan, Result};
 use kombify_kit::{Digest, Files, Kit, Manifest, Problem, Verdict, Version, VersionReq};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::Viewer;
+use crate::git::{Commit, GitSource};
 use crate::keep::Keep;
 use crate::source::{self, Found, Place, Source};
 
@@ -21,7 +21,7 @@ use crate::source::{self, Found, Place, Source};
 pub(crate) const VERSIONS_MAX: usize = 200;
 
 /// How many releases there may be, of all kits.
-const RELEASES_MAX: usize = 50_000;
+const RELEASES_MAX: usize = 20_000;
 
 /// How many bytes of kits that are in use are held in memory.
 const IN_USE_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -45,14 +45,34 @@ pub struct Registry {
     index: RwLock<Arc<Index>>,
     /// Whole kits, as they are used.
     in_use: Cache<(String, Version), Arc<Loaded>, ByWeight>,
-    /// One look at the sources at a time; and what was told of them, so that it is told once.
-    told: Mutex<BTreeSet<String>>,
+    /// What was told of the sources, so that it is told once. One look at them at a time.
+    told: tokio::sync::Mutex<BTreeSet<String>>,
+    taken: Mutex<Taken>,
+}
+
+/// What was taken already, and need not be checked and kept again: it never changes.
+#[derive(Debug, Default)]
+struct Taken {
+    /// The contents of each source.
+    contents: HashSet<(String, Digest)>,
+    /// The commit that each tag of each source was, when it was taken.
+    commits: HashMap<(String, Version), Commit>,
+}
+
+/// How far a look at the sources goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To every source.
+    Everything,
+    /// To what is on this machine: a repository may let one wait.
+    ThisMachine,
 }
 
 /// What is known of every kit.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     kits: BTreeMap<String, Entry>,
+    releases: usize,
 }
 
 /// One kit.
@@ -149,33 +169,34 @@ impl Registry {
             refresh: config.refresh,
             index: RwLock::default(),
             in_use: Cache::with_weighter(256, IN_USE_MAX_BYTES, ByWeight),
-            told: Mutex::default(),
+            told: tokio::sync::Mutex::default(),
+            taken: Mutex::default(),
             sources: config.sources,
         })
     }
 
-    /// Looks at the sources again and again until cancelled.
+    /// Looks at the sources, now and again and again until cancelled.
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = tokio::time::sleep(self.refresh) => {}
+                () = self.look(Reach::Everything) => {}
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = self.look() => {}
+                () = tokio::time::sleep(self.refresh) => {}
             }
         }
     }
 
-    /// Looks at every source, and keeps what is new. What is wrong with one kit or source is told in the log, once, and
+    /// Looks at the sources, and keeps what is new. What is wrong with one kit or source is told in the log, once, and
     /// stands in nobody else's way.
-    pub async fn look(self: &Arc<Self>) {
+    pub async fn look(self: &Arc<Self>, reach: Reach) {
         let mut told = self.told.lock().await;
         let mut wrong = BTreeSet::new();
         let mut index = Index::default();
         for source in &self.sources {
-            for problem in self.look_at(source, &mut index).await {
+            for problem in self.look_at(source, reach, &mut index).await {
                 wrong.insert(format!("{}: {problem}", source.name));
             }
         }
@@ -192,7 +213,7 @@ impl Registry {
     }
 
     /// Looks at one source; answers with what is wrong.
-    async fn look_at(self: &Arc<Self>, source: &Source, index: &mut Index) -> Vec<String> {
+    async fn look_at(self: &Arc<Self>, source: &Source, reach: Reach, index: &mut Index) -> Vec<String> {
         let mut wrong = Vec::new();
         match &source.place {
             Place::BuiltIn(contents) => {
@@ -207,6 +228,7 @@ impl Registry {
                 };
                 self.take(source, read, &mut wrong).await;
             }
+            Place::Git(_) if reach == Reach::ThisMachine => {}
             Place::Git(git) => match git.versions().await {
                 Err(cause) => wrong.push(cause.to_string()),
                 Ok(versions) => {
@@ -252,11 +274,15 @@ impl Registry {
     async fn take_tag(
         self: &Arc<Self>,
         source: &Source,
-        git: &crate::git::GitSource,
+        git: &GitSource,
         version: &Version,
-        commit: &crate::git::Commit,
+        commit: &Commit,
         wrong: &mut Vec<String>,
     ) {
+        let tag = (source.name.clone(), version.clone());
+        if self.taken().commits.get(&tag) == Some(commit) {
+            return;
+        }
         let found = match git.files(commit).await {
             Ok(files) => Found { at: format!("tag {version}"), files: Ok(files) },
             Err(cause) => {
@@ -266,7 +292,10 @@ impl Registry {
         };
         let (this, from, version) = (Arc::clone(self), source.clone(), version.clone());
         let taken = tokio::task::spawn_blocking(move || this.take_one(&from, found, Some(&version)).err());
-        wrong.extend(taken.await.unwrap_or_else(|cause| Some(cause.to_string())));
+        match taken.await.unwrap_or_else(|cause| Some(cause.to_string())) {
+            Some(cause) => wrong.push(cause),
+            None => drop(self.taken().commits.insert(tag, commit.clone())),
+        }
     }
 
     /// Keeps a kit, if it is one.
@@ -274,6 +303,10 @@ impl Registry {
         let at = found.at;
         let told = |cause: String| format!("{at}: {cause}");
         let files = found.files.map_err(|cause| told(cause.to_string()))?;
+        let content = (source.name.clone(), files.digest());
+        if self.taken().contents.contains(&content) {
+            return Ok(());
+        }
         let kit = Kit::load(files).map_err(|findings| {
             let shown: Vec<_> = findings.iter().take(3).map(ToString::to_string).collect();
             let more = findings.len().saturating_sub(shown.len());
@@ -287,7 +320,17 @@ impl Registry {
         if let Some(tag) = tag.filter(|tag| *tag != version) {
             return Err(told(format!("the tag is {tag}, and kit.yaml says {version}")));
         }
-        self.keep.put(&source.name, id, version, kit.files()).map_err(|cause| told(cause.to_string()))
+        self.keep.put(&source.name, id, version, kit.files()).map_err(|cause| told(cause.to_string()))?;
+        let mut taken = self.taken();
+        if taken.contents.len() >= RELEASES_MAX {
+            taken.contents.clear(); // Then they are checked once more.
+        }
+        taken.contents.insert(content);
+        Ok(())
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that is kept of a source. What is known already is not read again: it never changes.
@@ -303,17 +346,24 @@ impl Registry {
                 releases.push(Arc::clone(release));
                 continue;
             }
-            match self.load(&source.name, &id, &version) {
-                Ok(loaded) => releases.push(Arc::new(Release {
-                    manifest: loaded.kit.manifest().clone(),
-                    digest: *loaded.kit.digest(),
-                    source: source.name.clone(),
-                    is_custom: source.organisation.is_some(),
-                })),
-                Err(cause) => wrong.push(cause),
+            match self.glance(source, &id, &version) {
+                Ok(release) => releases.push(Arc::new(release)),
+                Err(cause) => wrong.push(format!("{id} {version}: {cause}")),
             }
         }
         (releases, wrong)
+    }
+
+    /// A release that is kept: what was checked when it came is not checked again.
+    fn glance(&self, source: &Source, id: &str, version: &Version) -> Result<Release, String> {
+        let files = self.keep.find(&source.name, id, version).map_err(|cause| cause.to_string())?;
+        let files = files.ok_or("is gone")?;
+        let manifest = Manifest::of(&files).map_err(|finding| finding.to_string())?;
+        if (manifest.id.as_str(), &manifest.version) != (id, version) {
+            return Err(format!("is {} {}", manifest.id, manifest.version));
+        }
+        let (digest, is_custom) = (files.digest(), source.organisation.is_some());
+        Ok(Release { manifest, digest, source: source.name.clone(), is_custom })
     }
 
     fn load(&self, source: &str, id: &str, version: &Version) -> Result<Loaded, String> {
@@ -459,7 +509,9 @@ impl Index {
     /// Adds a release.
     fn add(&mut self, source: &Source, release: Arc<Release>) -> Result<(), String> {
         let Manifest { id, version, .. } = &release.manifest;
-        let count: usize = self.kits.values().map(|entry| entry.releases.len()).sum();
+        if self.releases >= RELEASES_MAX {
+            return Err(format!("{id} {version} is one of more than {RELEASES_MAX} releases"));
+        }
         let entry = self.kits.entry(id.clone()).or_insert_with(|| Entry {
             source: source.name.clone(),
             organisation: source.organisation.clone(),
@@ -471,10 +523,8 @@ impl Index {
         if entry.releases.len() >= VERSIONS_MAX {
             return Err(format!("{id} {version} is one of more than {VERSIONS_MAX} versions"));
         }
-        if count >= RELEASES_MAX {
-            return Err(format!("{id} {version} is one of more than {RELEASES_MAX} releases"));
-        }
         entry.releases.insert(version.clone(), release);
+        self.releases += 1;
         Ok(())
     }
 }

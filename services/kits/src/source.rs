@@ -8,8 +8,8 @@ use kombify_kit::{Files, MANIFEST, ReadError};
 
 use crate::git::GitSource;
 
-/// How many kits a directory may have.
-const KITS_MAX: usize = 5000;
+/// How many kits, or archives of some, a directory may have.
+const KITS_MAX: usize = 20_000;
 
 /// A source of kits.
 #[derive(Clone, Debug)]

@@ -215,6 +215,10 @@ async fn the_tags_of_a_repository_are_versions() {
     ));
     house.start();
     let alice = house.token("alice");
+    until("the repository was looked at", HANDED_WITHIN, async || {
+        house.call("GET", "/v1/stackkits/names").by(&alice).send().await.status == 200
+    })
+    .await;
     let found = house.call("GET", "/v1/stackkits/names").by(&alice).send().await;
     assert_eq!(found.data()["versions"], json!(["2.0.0-rc.1", "1.2.0", "1.0.0"]));
     assert_eq!(found.data()["version"], "1.2.0", "a pre-release is taken by who names it");
