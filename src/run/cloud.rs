@@ -47,6 +47,7 @@ pub async fn start(
     let signer = Arc::new(Signer::open(&data.file("keys/cloud.pkcs8"), own, base.clock())?);
     let stranger = Peer::anonymous(&base.endpoints.admin)?;
     let admin = Peer::new("admin", &base.endpoints.admin, Arc::clone(&signer))?;
+    let kits = Peer::new("kits", &base.endpoints.kits, Arc::clone(&signer))?;
     let (registrar, origin) = (stranger.clone(), base.endpoints.cloud.clone());
     let secret = secret_file(&data.file("join/cloud.secret"), &*base.ids)?;
     process.spawn(Stage::Rest, |cancel| join::register(registrar, signer, secret, origin, cancel));
@@ -62,6 +63,7 @@ pub async fn start(
     let revocations = Arc::new(Revocations::default());
     let portal = Portal::new(PortalConfig {
         admin: admin.clone(),
+        kits,
         issuer: base.endpoints.idp.clone(),
         client_id: base.config.oidc.client_id.clone(),
         origin: base.endpoints.cloud.clone(),

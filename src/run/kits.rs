@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use include_dir::{Dir, DirEntry, include_dir};
+use kombify_contracts::kombify::kits::v1::{Kit as KitMessage, KitSummary};
 use kombify_core::stack::PinnedKit;
 use kombify_core::{Plan, ServiceIdentity, TenantId};
 use kombify_kits::{GitSource, Kits, KitsDirectory, Place, Reach, Registry, RegistryConfig, Source, Viewer};
@@ -94,15 +95,25 @@ pub async fn start(
     Ok(())
 }
 
-/// The registry of a Stack that stands alone: everybody there has what enterprise has.
+/// Whoever works at a Stack that stands alone has what enterprise has.
+const EVERYTHING: Viewer = Viewer { plan: Plan::Enterprise, owner: None };
+
+/// The registry of a Stack that stands alone.
 pub struct LocalKits(pub Arc<Registry>);
 
 #[async_trait]
 impl KitRegistry for LocalKits {
     async fn pin(&self, _: TenantId, kit: &str, range: &str, spec: &str) -> kombify_core::Result<PinnedKit> {
-        let viewer = Viewer { plan: Plan::Enterprise, owner: None };
-        let (version, digest) = self.0.pin(&viewer, kit, range, spec.to_owned()).await?;
+        let (version, digest) = self.0.pin(&EVERYTHING, kit, range, spec.to_owned()).await?;
         Ok(PinnedKit { id: kit.to_owned(), version: version.to_string(), digest: digest.to_string() })
+    }
+
+    async fn list(&self, _: TenantId) -> kombify_core::Result<Vec<KitSummary>> {
+        Ok(self.0.summaries(&EVERYTHING, usize::try_from(kombify_stack::KITS_SHOWN).unwrap_or_default()))
+    }
+
+    async fn get(&self, _: TenantId, kit: &str) -> kombify_core::Result<KitMessage> {
+        self.0.describe(&EVERYTHING, kit, &[]).await
     }
 }
 

@@ -15,6 +15,7 @@ use http::Request;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use kombify_admin::{Platform, PlatformDirectory, ProviderUsers, StoredKeys};
 use kombify_contracts::Method;
+use kombify_contracts::kombify::kits::v1::{Kit, KitSummary};
 use kombify_core::directory::{Directory, Standing, TokenOnly};
 use kombify_core::health::{ComponentState, Components, HealthReport, HealthStore, Metrics, Reported};
 use kombify_core::host::HostStore;
@@ -214,6 +215,8 @@ fn sample(method: &str, house: &House) -> serde_json::Value {
         "/kombify.kits.v1.KitService/GetKit" | "/kombify.kits.v1.KitService/DownloadKit" => json!({"id": "dns"}),
         "/kombify.kits.v1.KitService/ValidateSpec" => json!({"id": "dns", "spec": {"specYaml": "name: home"}}),
         "/kombify.kits.v1.KitService/RenderSpec" => json!({"id": "dns", "spec": {"specYaml": DEFAULT_SPEC}}),
+        "/kombify.kits.v1.KitService/ListTenantKits" => json!({"tenantId": house.tenant.to_string()}),
+        "/kombify.kits.v1.KitService/GetTenantKit" => json!({"tenantId": house.tenant.to_string(), "kit": "dns"}),
         "/kombify.kits.v1.KitService/ResolveKit" => {
             json!({"tenantId": house.tenant.to_string(), "kit": "dns", "specYaml": DEFAULT_SPEC})
         }
@@ -254,6 +257,14 @@ struct NoKits;
 impl KitRegistry for NoKits {
     async fn pin(&self, _: TenantId, _: &str, _: &str, _: &str) -> Result<PinnedKit> {
         Err(kombify_core::Error::unavailable("kits are away", Duration::from_secs(1)))
+    }
+
+    async fn list(&self, _: TenantId) -> Result<Vec<KitSummary>> {
+        Ok(Vec::new())
+    }
+
+    async fn get(&self, _: TenantId, kit: &str) -> Result<Kit> {
+        Err(kombify_core::Error::not_found("kit", kit))
     }
 }
 

@@ -4,6 +4,7 @@
 //! Refuses to know: what any page shows, and who may see it. Source: the contracts, "Pages and browsers".
 
 pub mod cookies;
+pub mod kits;
 pub mod sealed;
 
 use std::collections::BTreeMap;

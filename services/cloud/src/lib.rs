@@ -6,6 +6,7 @@
 
 mod backchannel;
 mod directory;
+mod kits;
 mod launch;
 mod once;
 mod pages;

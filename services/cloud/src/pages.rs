@@ -24,7 +24,7 @@ use serde::Deserialize;
 
 use crate::portal::Portal;
 use crate::session::Session;
-use crate::{backchannel, launch, sign_in};
+use crate::{backchannel, kits, launch, sign_in};
 
 /// The paths that are pages, exactly.
 pub const PAGES: &[&str] = &[
@@ -32,6 +32,8 @@ pub const PAGES: &[&str] = &[
     "/backchannel-logout",
     "/callback",
     "/icon.svg",
+    "/kit",
+    "/kits",
     "/launch",
     "/launch.js",
     "/open",
@@ -57,6 +59,8 @@ pub fn pages(portal: Portal) -> Router {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/tenants", get(to_start).post(create_tenant))
         .route("/open", get(open_tenant))
+        .route("/kit", get(kits::show))
+        .route("/kits", get(kits::list))
         .route("/launch", get(launch::show))
         .route("/launch.js", get(launch::script))
         .route("/backchannel-logout", post(backchannel::logout))
@@ -68,7 +72,7 @@ pub fn pages(portal: Portal) -> Router {
         .with_state(portal)
 }
 
-/// What a request for a page counts as, by the caller's address. What only shows something is counted at Admin, by its user;
+/// What a request for a page counts as, by the caller's address. What only shows something is counted where it is asked for, by its user;
 /// the identity provider speaks for everybody from one address, and what it did not sign changes nothing.
 fn class(path: &str) -> Option<&'static str> {
     match path {
@@ -261,7 +265,7 @@ pub(crate) async fn launch_url(
     Ok(launched.await?.data.unwrap_or_default().redirect_url)
 }
 
-/// Makes a call at Admin in the name of the session's user.
+/// Makes a call at another module in the name of the session's user.
 pub(crate) async fn for_user<T>(
     extensions: &Extensions,
     headers: &HeaderMap,
@@ -360,6 +364,7 @@ fn home_page(
             (beside("name", &wrong, NAME_RULE))
             button type="submit" { "Create tenant" }
         }
+        p { a href="/kits" { "StackKits" } " are what stacks are made of." }
         (kombify_pages::sign_out())
     };
     layout("Your homelabs", Some(name), &body)
@@ -392,8 +397,10 @@ mod tests {
     fn every_page_that_asks_others_is_counted() {
         let limits = kombify_mesh::rate::RateLimits::default();
         for path in PAGES {
-            let uncounted =
-                matches!(*path, "/" | "/backchannel-logout" | "/icon.svg" | "/launch.js" | "/style.css");
+            let uncounted = matches!(
+                *path,
+                "/" | "/backchannel-logout" | "/icon.svg" | "/kit" | "/kits" | "/launch.js" | "/style.css"
+            );
             assert_eq!(class(path).is_none(), uncounted, "{path}");
             assert!(class(path).is_none_or(|class| limits.0.contains_key(class)), "{path}");
         }

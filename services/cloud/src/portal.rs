@@ -18,6 +18,8 @@ use crate::session::Refreshing;
 pub struct PortalConfig {
     /// Admin, called with Cloud's own key.
     pub admin: Peer,
+    /// The registry of kits.
+    pub kits: Peer,
     /// The issuer's URL.
     pub issuer: String,
     /// Cloud as a client of the issuer.
@@ -41,6 +43,7 @@ pub struct PortalConfig {
 /// What the pages stand on.
 pub struct Portal {
     pub(crate) admin: Peer,
+    pub(crate) kits: Peer,
     pub(crate) provider: Provider,
     pub(crate) issuer: String,
     pub(crate) client_id: String,
@@ -65,6 +68,7 @@ impl Portal {
     pub fn new(config: PortalConfig) -> Result<Self> {
         let PortalConfig {
             admin,
+            kits,
             issuer,
             client_id,
             origin,
@@ -79,6 +83,7 @@ impl Portal {
         let key = digest::digest(&digest::SHA256, key.expose_secret().as_bytes());
         Ok(Self {
             admin,
+            kits,
             provider: Provider::new(&issuer, &client_id, &origin, http),
             issuer,
             client_id,

@@ -2,7 +2,8 @@
 
 use kombify_contracts::kombify::kits::v1 as pb;
 use kombify_kit::{
-    HealthCheck, Manifest, Os, Port, Problem, Requirements, Resources, Service, UseCase, Version, Volume,
+    DEFAULT_SPEC, HealthCheck, Kit, Manifest, Os, Port, Problem, README, Requirements, Resources, Service,
+    UseCase, Version, Volume,
 };
 
 use crate::gate::Viewer;
@@ -30,7 +31,7 @@ pub fn summary(release: &Release, viewer: &Viewer, versions: usize) -> pb::KitSu
 }
 
 /// A kit, which its viewer may have.
-pub fn kit(release: &Release, versions: &[Version]) -> pb::Kit {
+pub fn kit(release: &Release, versions: &[Version], whole: &Kit) -> pb::Kit {
     let Manifest {
         id,
         version,
@@ -64,6 +65,8 @@ pub fn kit(release: &Release, versions: &[Version]) -> pb::Kit {
         use_cases: use_cases.iter().map(use_case).collect(),
         services: services.iter().map(service).collect(),
         versions: versions.iter().map(ToString::to_string).collect(),
+        readme: whole.text(README).to_owned(),
+        default_spec_yaml: whole.text(DEFAULT_SPEC).to_owned(),
     }
 }
 

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kombify_contracts::kombify::kits::v1::{Kit as KitMessage, KitSummary};
 use kombify_core::{Error, OrgId, Plan, Result};
 use kombify_kit::{Digest, Files, Kit, Manifest, Problem, Verdict, Version, VersionReq};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio_util::sync::CancellationToken;
 
+use crate::convert;
 use crate::gate::Viewer;
 use crate::git::{Commit, GitSource};
 use crate::keep::Keep;
@@ -90,11 +92,20 @@ pub struct Release {
     pub(crate) manifest: Manifest,
     /// What identifies its content.
     pub(crate) digest: Digest,
+    /// What words are looked for in: small letters.
+    pub(crate) search_text: String,
     source: String,
     is_custom: bool,
 }
 
 impl Release {
+    fn new(manifest: Manifest, digest: Digest, source: &Source) -> Self {
+        let Manifest { id, title, description, tags, .. } = &manifest;
+        let search_text = format!("{id} {title} {description} {}", tags.join(" ")).to_lowercase();
+        let is_custom = source.organisation.is_some();
+        Self { manifest, digest, search_text, source: source.name.clone(), is_custom }
+    }
+
     /// The least plan that may have it: custom kits are for enterprise.
     pub(crate) fn needed_plan(&self) -> Plan {
         if self.is_custom { self.manifest.min_plan.max(Plan::Enterprise) } else { self.manifest.min_plan }
@@ -362,8 +373,7 @@ impl Registry {
         if (manifest.id.as_str(), &manifest.version) != (id, version) {
             return Err(format!("is {} {}", manifest.id, manifest.version));
         }
-        let (digest, is_custom) = (files.digest(), source.organisation.is_some());
-        Ok(Release { manifest, digest, source: source.name.clone(), is_custom })
+        Ok(Release::new(manifest, files.digest(), source))
     }
 
     fn load(&self, source: &str, id: &str, version: &Version) -> Result<Loaded, String> {
@@ -421,6 +431,27 @@ impl Registry {
         })?;
         viewer.admit(release)?;
         Ok(Resolved { release: Arc::clone(release), versions: entry.versions().cloned().collect() })
+    }
+
+    /// Everything about a version of a kit, if the viewer may have it.
+    ///
+    /// # Errors
+    /// - as for a kit that is downloaded.
+    pub async fn describe(
+        self: &Arc<Self>,
+        viewer: &Viewer,
+        id: &str,
+        ranges: &[VersionReq],
+    ) -> Result<KitMessage> {
+        let resolved = self.resolve(viewer, id, ranges)?;
+        let loaded = self.whole(&resolved.release).await?;
+        Ok(convert::kit(&resolved.release, &resolved.versions, &loaded.kit))
+    }
+
+    /// The kits that the viewer sees, by id; at most `limit`.
+    pub fn summaries(&self, viewer: &Viewer, limit: usize) -> Vec<KitSummary> {
+        let listed = self.list(viewer, |_| true, "", limit);
+        listed.iter().map(|(release, count)| convert::summary(release, viewer, *count)).collect()
     }
 
     /// The whole kit of a release.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use kombify_contracts::google::api::HttpBody;
 use kombify_contracts::kombify::kits::v1::kit_service_server::KitService;
 use kombify_contracts::kombify::kits::v1::{
-    DownloadKitRequest, GetKitRequest, GetKitResponse, ListKitsRequest, ListKitsResponse, RenderSpecRequest,
-    RenderSpecResponse, RenderedSpec, ResolveKitRequest, ResolveKitResponse, ResolvedKit, SpecVerdict,
-    ValidateSpecRequest, ValidateSpecResponse,
+    DownloadKitRequest, GetKitRequest, GetKitResponse, GetTenantKitRequest, GetTenantKitResponse,
+    Kit as KitMessage, ListKitsRequest, ListKitsResponse, ListTenantKitsRequest, ListTenantKitsResponse,
+    RenderSpecRequest, RenderSpecResponse, RenderedSpec, ResolveKitRequest, ResolveKitResponse, ResolvedKit,
+    SpecVerdict, ValidateSpecRequest, ValidateSpecResponse,
 };
 use kombify_contracts::kombify::list::v1::ListMeta;
-use kombify_core::{Error, Page, Plan, Result, TenantId};
+use kombify_core::{Caller, Error, Page, Plan, Result, TenantId};
 use kombify_mesh::download::{self, Download};
 use kombify_mesh::pushed::Organisations;
 use kombify_mesh::{Opened, OrStatus as _, open};
@@ -38,26 +39,17 @@ impl KitRpc {
         }
     }
 
-    fn list(&self, opened: Opened<ListKitsRequest>) -> Result<ListKitsResponse> {
-        let viewer = Viewer::of(&opened.caller);
-        let ListKitsRequest { limit, cursor, search, mut tags } = opened.message;
+    fn list(&self, viewer: &Viewer, request: ListKitsRequest) -> Result<ListKitsResponse> {
+        let ListKitsRequest { limit, cursor, search, mut tags } = request;
         tags.sort();
         let page = Page::parse(limit, &cursor, &format!("kits {search:?} {tags:?}"))?;
         let words: Vec<String> = search.split_whitespace().map(str::to_lowercase).collect();
         let fits = |release: &Release| {
-            let manifest = &release.manifest;
-            let text = || {
-                let tags = manifest.tags.join(" ");
-                format!("{} {} {} {tags}", manifest.id, manifest.title, manifest.description).to_lowercase()
-            };
-            tags.iter().all(|tag| manifest.tags.contains(tag))
-                && (words.is_empty() || {
-                    let text = text();
-                    words.iter().all(|word| text.contains(word))
-                })
+            tags.iter().all(|tag| release.manifest.tags.contains(tag))
+                && words.iter().all(|word| release.search_text.contains(word))
         };
         let after = page.after.as_ref().map(|position| position.id.as_str()).unwrap_or_default();
-        let rows = self.registry.list(&viewer, fits, after, page.limit as usize + 1);
+        let rows = self.registry.list(viewer, fits, after, page.limit as usize + 1);
         let listed = page.cut(rows, |(release, _)| kombify_core::page::Position {
             // Kits are ordered by id alone.
             create_time: jiff::Timestamp::UNIX_EPOCH,
@@ -65,15 +57,24 @@ impl KitRpc {
         });
         let meta = ListMeta { next_cursor: listed.next_cursor, limit: convert::number(listed.limit) };
         let data =
-            listed.items.iter().map(|(release, count)| convert::summary(release, &viewer, *count)).collect();
+            listed.items.iter().map(|(release, count)| convert::summary(release, viewer, *count)).collect();
         Ok(ListKitsResponse { data, meta: Some(meta) })
     }
 
-    fn get(&self, opened: &Opened<GetKitRequest>) -> Result<GetKitResponse> {
-        let GetKitRequest { id, version } = &opened.message;
+    async fn get(&self, viewer: &Viewer, id: &str, version: &str) -> Result<KitMessage> {
         let ranges: Vec<_> = read_range("version", version)?.into_iter().collect();
-        let resolved = self.registry.resolve(&Viewer::of(&opened.caller), id, &ranges)?;
-        Ok(GetKitResponse { data: Some(convert::kit(&resolved.release, &resolved.versions)) })
+        self.registry.describe(viewer, id, &ranges).await
+    }
+
+    /// For whom a Stack asks: the tenants that have their place there, and no other.
+    fn viewer_of(&self, caller: &Caller, tenant: &str) -> Result<Viewer> {
+        let tenant: TenantId = tenant.parse()?;
+        let service = caller.service().ok_or(Error::AuthRequired)?;
+        let home = self.organisations.home(tenant)?;
+        let home = home.filter(|(_, home)| home.instance.to_string() == service.instance);
+        let (owner, _) = home.ok_or_else(|| Error::not_found("tenant", tenant))?;
+        let plan = self.organisations.plan(&owner, self.clock.now())?.unwrap_or(Plan::Free);
+        Ok(Viewer { plan, owner: Some(owner) })
     }
 
     async fn download(
@@ -137,15 +138,8 @@ impl KitRpc {
 
     async fn resolve(&self, opened: Opened<ResolveKitRequest>) -> Result<ResolveKitResponse> {
         let ResolveKitRequest { tenant_id, kit, range, spec_yaml } = opened.message;
-        let tenant: TenantId = tenant_id.parse()?;
         check_spec("specYaml", &spec_yaml)?;
-        let service = opened.caller.service().ok_or(Error::AuthRequired)?;
-        // A Stack speaks for the tenants that have their place there, and for no other.
-        let home = self.organisations.home(tenant)?;
-        let home = home.filter(|(_, home)| home.instance.to_string() == service.instance);
-        let (owner, _) = home.ok_or_else(|| Error::not_found("tenant", tenant))?;
-        let plan = self.organisations.plan(&owner, self.clock.now())?.unwrap_or(Plan::Free);
-        let viewer = Viewer { plan, owner: Some(owner) };
+        let viewer = self.viewer_of(&opened.caller, &tenant_id)?;
         let (version, digest) = self.registry.pin(&viewer, &kit, &range, spec_yaml).await?;
         let data = ResolvedKit { id: kit, version: version.to_string(), digest: digest.to_string() };
         Ok(ResolveKitResponse { data: Some(data) })
@@ -168,12 +162,15 @@ impl KitService for KitRpc {
         request: Request<ListKitsRequest>,
     ) -> Result<Response<ListKitsResponse>, Status> {
         let opened = open(request).or_status()?;
-        Ok(Response::new(self.list(opened).or_status()?))
+        let viewer = Viewer::of(&opened.caller);
+        Ok(Response::new(self.list(&viewer, opened.message).or_status()?))
     }
 
     async fn get_kit(&self, request: Request<GetKitRequest>) -> Result<Response<GetKitResponse>, Status> {
         let opened = open(request).or_status()?;
-        Ok(Response::new(self.get(&opened).or_status()?))
+        let GetKitRequest { id, version } = opened.message;
+        let kit = self.get(&Viewer::of(&opened.caller), &id, &version).await.or_status()?;
+        Ok(Response::new(GetKitResponse { data: Some(kit) }))
     }
 
     async fn download_kit(&self, request: Request<DownloadKitRequest>) -> Result<Response<HttpBody>, Status> {
@@ -196,6 +193,29 @@ impl KitService for KitRpc {
     ) -> Result<Response<RenderSpecResponse>, Status> {
         let opened = open(request).or_status()?;
         Ok(Response::new(self.render(opened).await.or_status()?))
+    }
+
+    async fn list_tenant_kits(
+        &self,
+        request: Request<ListTenantKitsRequest>,
+    ) -> Result<Response<ListTenantKitsResponse>, Status> {
+        let opened = open(request).or_status()?;
+        let ListTenantKitsRequest { tenant_id, limit, cursor } = opened.message;
+        let viewer = self.viewer_of(&opened.caller, &tenant_id).or_status()?;
+        let request = ListKitsRequest { limit, cursor, ..ListKitsRequest::default() };
+        let ListKitsResponse { data, meta } = self.list(&viewer, request).or_status()?;
+        Ok(Response::new(ListTenantKitsResponse { data, meta }))
+    }
+
+    async fn get_tenant_kit(
+        &self,
+        request: Request<GetTenantKitRequest>,
+    ) -> Result<Response<GetTenantKitResponse>, Status> {
+        let opened = open(request).or_status()?;
+        let GetTenantKitRequest { tenant_id, kit } = opened.message;
+        let viewer = self.viewer_of(&opened.caller, &tenant_id).or_status()?;
+        let kit = self.get(&viewer, &kit, "").await.or_status()?;
+        Ok(Response::new(GetTenantKitResponse { data: Some(kit) }))
     }
 
     async fn resolve_kit(

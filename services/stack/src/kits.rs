@@ -1,8 +1,10 @@
 //! Who knows the kits: a stack that names one is checked there, and pinned to a version.
 
 use async_trait::async_trait;
-use kombify_contracts::kombify::kits::v1::ResolveKitRequest;
 use kombify_contracts::kombify::kits::v1::kit_service_client::KitServiceClient;
+use kombify_contracts::kombify::kits::v1::{
+    GetTenantKitRequest, Kit, KitSummary, ListTenantKitsRequest, ResolveKitRequest,
+};
 use kombify_core::stack::PinnedKit;
 use kombify_core::{Error, Result, TenantId};
 use kombify_mesh::client::Peer;
@@ -19,7 +21,24 @@ pub trait KitRegistry: Send + Sync + 'static {
     /// - [`Error::Invalid`] if something is wrong with the spec, or the range is none ("kitVersion").
     /// - [`Error::Unavailable`] if the registry is away.
     async fn pin(&self, tenant: TenantId, kit: &str, range: &str, spec: &str) -> Result<PinnedKit>;
+
+    /// The kits that the tenant sees, by id; the first hundred.
+    ///
+    /// # Errors
+    /// - [`Error::Unavailable`] if the registry is away.
+    async fn list(&self, tenant: TenantId) -> Result<Vec<KitSummary>>;
+
+    /// Everything about a kit.
+    ///
+    /// # Errors
+    /// - [`Error::NotFound`] if there is no such kit for the tenant.
+    /// - [`Error::PlanInsufficient`] below the kit's plan.
+    /// - [`Error::Unavailable`] if the registry is away.
+    async fn get(&self, tenant: TenantId, kit: &str) -> Result<Kit>;
 }
+
+/// How many kits a page shows.
+pub const SHOWN: i32 = 100;
 
 /// The registry as a module of the mesh.
 pub struct MeshKits(Peer);
@@ -45,6 +64,19 @@ impl KitRegistry for MeshKits {
         let answer = answer.map_err(|status| as_asked(to_fault(&status)))?;
         let found = answer.into_inner().data.unwrap_or_default();
         Ok(PinnedKit { id: found.id, version: found.version, digest: found.digest })
+    }
+
+    async fn list(&self, tenant: TenantId) -> Result<Vec<KitSummary>> {
+        let request =
+            ListTenantKitsRequest { tenant_id: tenant.to_string(), limit: SHOWN, cursor: String::new() };
+        let answer = KitServiceClient::new(self.0.clone()).list_tenant_kits(request).await;
+        Ok(answer.map_err(|status| to_fault(&status))?.into_inner().data)
+    }
+
+    async fn get(&self, tenant: TenantId, kit: &str) -> Result<Kit> {
+        let request = GetTenantKitRequest { tenant_id: tenant.to_string(), kit: kit.to_owned() };
+        let answer = KitServiceClient::new(self.0.clone()).get_tenant_kit(request).await;
+        Ok(answer.map_err(|status| to_fault(&status))?.into_inner().data.unwrap_or_default())
     }
 }
 

@@ -39,7 +39,7 @@ use tonic::service::Routes;
 
 pub use self::alone::{Founded, found};
 pub use self::directory::HostDirectory;
-pub use self::kits::{KitRegistry, MeshKits};
+pub use self::kits::{KitRegistry, MeshKits, SHOWN as KITS_SHOWN};
 pub use self::pages::{PAGES, pages};
 pub use self::report::{HostCounts, report_tenants};
 pub use self::sessions::HostSessions;

@@ -86,6 +86,7 @@ impl House {
         let revocations = Arc::new(Revocations::default());
         let portal = Portal::new(PortalConfig {
             admin: Peer::new("admin", &admin_url, Arc::new(signer)).unwrap(),
+            kits: Peer::anonymous(&admin_url).unwrap(),
             issuer: issuer.url.clone(),
             client_id: CLIENT_ID.into(),
             origin: ORIGIN.into(),

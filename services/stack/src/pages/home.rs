@@ -21,7 +21,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::calls::{Calls, answer};
-use super::{Fault, Portal, form, see_other};
+use super::{Fault, Portal, form, kits, see_other};
 use crate::Entrance;
 
 /// How many stacks and members the page shows.
@@ -31,12 +31,17 @@ const SHOWN: i32 = 100;
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct NewStack {
-    name: String,
-    spec_yaml: String,
+    pub(super) name: String,
+    /// The kit; empty: a draft.
+    pub(super) kit: String,
+    pub(super) spec_yaml: String,
 }
 
 /// The fields that are refused beside them.
 const FIELDS: [&str; 2] = ["name", "specYaml"];
+
+/// Behind what the faults of a spec stand.
+const OF_SPEC: &str = "spec.";
 
 /// What a name must be, in words.
 const NAME_RULE: &str = "1 to 63 small letters, digits and hyphens; a letter first, no hyphen last";
@@ -68,12 +73,15 @@ pub(super) async fn create_stack(
     let typed = form::<NewStack>(request).await;
     let typed = typed.map_err(|_| Error::invalid("", "the form is too large or cannot be read"))?;
     let calls = calls(&portal, &extensions, &headers)?;
-    let NewStack { name, spec_yaml } = typed.clone();
+    let NewStack { name, kit, spec_yaml } = typed.clone();
     // Browsers send CRLF from a text area, whatever was typed.
     let spec_yaml = spec_yaml.replace("\r\n", "\n");
-    let request = CreateStackRequest { name, spec_yaml, ..CreateStackRequest::default() };
+    let request = CreateStackRequest { name, kit, spec_yaml, ..CreateStackRequest::default() };
     match answer(StackServiceClient::new(calls).create_stack(request).await) {
         Ok(_) => Ok(see_other("/")?),
+        Err(fault) if is_about_the_form(&fault) && !typed.kit.is_empty() => {
+            kits::render(&portal, &extensions, &headers, &typed, Some(&fault)).await
+        }
         Err(fault) if is_about_the_form(&fault) => {
             render(&portal, &extensions, &headers, &typed, Some(&fault)).await
         }
@@ -127,7 +135,7 @@ fn is_about_the_form(fault: &Error) -> bool {
 }
 
 /// The methods, called with the browser's session.
-fn calls(portal: &Portal, extensions: &Extensions, headers: &HeaderMap) -> Result<Calls> {
+pub(super) fn calls(portal: &Portal, extensions: &Extensions, headers: &HeaderMap) -> Result<Calls> {
     let token = portal.token(headers)?.ok_or(Error::AuthInvalid("the session has ended: sign in again"))?;
     Ok(Calls::new(portal.calls.clone(), extensions, headers, Some(token)))
 }
@@ -195,7 +203,7 @@ async fn render(
     }
 }
 
-fn signed_out(portal: &Portal) -> Response {
+pub(super) fn signed_out(portal: &Portal) -> Response {
     let body = match &portal.host.entrance {
         Entrance::Platform { cloud, .. } => html! {
             p { "You are not signed in here." }
@@ -246,7 +254,7 @@ fn stacks(stacks: &[Stack], writes: bool) -> Markup {
                     @for stack in stacks {
                         tr {
                             td { (stack.name) }
-                            td { @if stack.kit.is_empty() { "draft" } @else { (stack.kit) } }
+                            td { @if stack.kit.is_empty() { "draft" } @else { (stack.kit) " " (stack.kit_version) } }
                             td { (day(stack.create_time.as_ref())) }
                             @if writes {
                                 td {
@@ -264,12 +272,17 @@ fn stacks(stacks: &[Stack], writes: bool) -> Markup {
     }
 }
 
-fn new_stack(typed: &NewStack, fault: Option<&Error>) -> Markup {
+pub(super) fn new_stack(typed: &NewStack, fault: Option<&Error>) -> Markup {
     let wrong = fault.map(|fault| fault.details().fields).unwrap_or_default();
     html! {
         form method="post" action="/stacks" {
-            h3 { "Create a stack" }
-            @if let Some(fault) = fault && !FIELDS.iter().any(|field| wrong.contains_key(*field)) {
+            @if typed.kit.is_empty() {
+                h3 { "Create a stack" }
+                p.note { "Without a StackKit it is a draft, whose spec nobody checks. " a href="/kits" { "Choose a StackKit" } "." }
+            } @else {
+                input type="hidden" name="kit" value=(typed.kit);
+            }
+            @if let Some(fault) = fault && !wrong.keys().any(|field| is_beside(field)) {
                 (alert(fault))
             }
             label for="name" { "Name" }
@@ -279,12 +292,25 @@ fn new_stack(typed: &NewStack, fault: Option<&Error>) -> Markup {
             p.note { (NAME_RULE) "." }
             label for="spec" { "Spec (YAML)" }
             // A browser takes the first line's end off.
-            textarea id="spec" name="spec_yaml" rows="6" aria-describedby="specYaml-says"
-                aria-invalid=[wrong.contains_key("specYaml").then_some("true")] { "\n" (typed.spec_yaml) }
+            textarea id="spec" name="spec_yaml" rows=(if typed.kit.is_empty() { "6" } else { "24" }) aria-describedby="specYaml-says"
+                aria-invalid=[wrong.keys().any(|field| is_of_spec(field)).then_some("true")] { "\n" (typed.spec_yaml) }
             (beside("specYaml", &wrong, "text of at most 64 KiB"))
+            @for (field, message) in wrong.iter().filter(|(field, _)| field.starts_with(OF_SPEC) || *field == "spec") {
+                p role="alert" data-code="VALIDATION_FAILED" { strong { (field.strip_prefix(OF_SPEC).unwrap_or(field)) } ": " (message) }
+            }
             button type="submit" { "Create stack" }
         }
     }
+}
+
+/// Whether a fault is told beside a field of the form.
+fn is_beside(field: &str) -> bool {
+    FIELDS.contains(&field) || is_of_spec(field)
+}
+
+/// Whether a fault is about the spec.
+fn is_of_spec(field: &str) -> bool {
+    field == "specYaml" || field == "spec" || field.starts_with(OF_SPEC)
 }
 
 fn members(members: &[Member]) -> Markup {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod home;
+mod kits;
 mod local;
 mod sso;
 
@@ -23,10 +24,12 @@ use crate::Host;
 use crate::sessions::{cookie, is_secure};
 
 /// The paths that are pages, exactly.
-pub const PAGES: [&str; 10] = [
+pub const PAGES: [&str; 12] = [
     "/",
     "/icon.svg",
     "/join",
+    "/kit",
+    "/kits",
     "/sign-in",
     "/sign-out",
     "/sso/callback",
@@ -58,6 +61,8 @@ pub fn pages(host: Host, calls: App) -> Router {
     let secure = is_secure(&portal.host);
     let pages = Router::new()
         .route("/", get(home::show))
+        .route("/kit", get(kits::show))
+        .route("/kits", get(kits::list))
         .route("/stacks", get(to_start).post(home::create_stack))
         .route("/stacks/delete", get(to_start).post(home::delete_stack))
         .route("/sign-out", post(home::sign_out))
@@ -228,7 +233,7 @@ mod tests {
     fn every_page_that_changes_something_is_counted() {
         let limits = RateLimits::default();
         for path in PAGES {
-            let uncounted = matches!(path, "/" | "/icon.svg" | "/style.css");
+            let uncounted = matches!(path, "/" | "/icon.svg" | "/kit" | "/kits" | "/style.css");
             assert_eq!(class(path).is_none(), uncounted, "{path}");
             assert!(class(path).is_none_or(|class| limits.0.contains_key(class)), "{path}");
         }
