@@ -10,15 +10,15 @@ pub fn list(kits: &[KitSummary]) -> Markup {
             p { "There is no StackKit." }
         } @else {
             table id="kits" {
-                thead { tr { th { "StackKit" } th { "What it is" } th.wide { "Version" } th { "Plan" } } }
+                thead { tr { th { "StackKit" } th.wide { "Version" } th { "Plan" } } }
                 tbody {
                     @for kit in kits {
                         tr {
-                            td {
+                            td.broad {
                                 @if kit.available { a href=(format!("/kit?id={}", kit.id)) { (kit.title) } }
                                 @else { (kit.title) }
+                                p.note { (kit.description) }
                             }
-                            td { (kit.description) }
                             td.wide { (kit.version) @if kit.maturity != "stable" { " (" (kit.maturity) ")" } }
                             td { (kit.min_plan) @if !kit.available { " (above yours)" } }
                         }
@@ -49,7 +49,8 @@ pub fn one(kit: &Kit) -> Markup {
 
 fn needs(resources: Option<&Resources>) -> String {
     let Resources { cpus, memory_mb, disk_gb } = resources.copied().unwrap_or_default();
-    format!("{cpus} CPUs, {memory_mb} MB of memory and {disk_gb} GB of disk")
+    let s = if cpus > 1.0 { "s" } else { "" };
+    format!("{cpus} CPU{s}, {memory_mb} MB of memory and {disk_gb} GB of disk")
 }
 
 fn row(service: &Service) -> Markup {

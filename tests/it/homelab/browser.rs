@@ -11,7 +11,7 @@ use crate::peer::Browser;
 const PASSWORD: &str = "the password of somebody";
 
 /// Signs up at the development provider, on the way to Cloud.
-fn sign_up(browser: &mut Browser, house: &House, name: &str, email: &str) {
+pub fn sign_up(browser: &mut Browser, house: &House, name: &str, email: &str) {
     let (cloud, idp) = (house.url(Module::Cloud), house.url(Module::Idp));
     assert_eq!(browser.go(&format!("{cloud}/")), 200);
     browser.follow("Sign in");

@@ -4,7 +4,7 @@
 mod alone;
 mod away;
 mod backup;
-mod browser;
+pub mod browser;
 mod flags;
 mod health;
 mod kills;

@@ -3,6 +3,7 @@
 mod commands;
 mod download;
 mod gate;
+mod pages;
 mod shape;
 mod sources;
 mod stacks;

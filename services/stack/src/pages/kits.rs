@@ -9,6 +9,7 @@ use axum::response::Response;
 use kombify_contracts::kombify::identity::v1::identity_service_client::IdentityServiceClient;
 use kombify_contracts::kombify::identity::v1::{Identity, WhoAmIRequest};
 use kombify_core::{Code, Error, Result, TenantId};
+use kombify_mesh::context::Context;
 use kombify_pages::{layout, page};
 use maud::html;
 use serde::Deserialize;
@@ -53,7 +54,8 @@ pub(super) async fn list(
     let Some(visitor) = visitor(&portal, &extensions, &headers).await? else {
         return Ok(signed_out(&portal));
     };
-    let kits = portal.host.kits.list(visitor.tenant).await?;
+    let context = Context::of_page(&extensions, &headers, None);
+    let kits = context.scope(portal.host.kits.list(visitor.tenant)).await?;
     let body = html! {
         p { a href="/" { "The tenant" } }
         (kombify_pages::kits::list(&kits))
@@ -89,7 +91,8 @@ pub(super) async fn render(
     fault: Option<&Error>,
 ) -> Result<Response, Fault> {
     let Some(visitor) = visitor(portal, extensions, headers).await? else { return Ok(signed_out(portal)) };
-    let kit = portal.host.kits.get(visitor.tenant, &typed.kit).await?;
+    let context = Context::of_page(extensions, headers, None);
+    let kit = context.scope(portal.host.kits.get(visitor.tenant, &typed.kit)).await?;
     let mut typed = typed.clone();
     if fault.is_none() {
         typed.spec_yaml.clone_from(&kit.default_spec_yaml);
