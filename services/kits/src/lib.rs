@@ -24,7 +24,7 @@ use tonic::service::Routes;
 pub use self::directory::KitsDirectory;
 pub use self::gate::Viewer;
 pub use self::git::GitSource;
-pub use self::registry::{Reach, Registry, RegistryConfig, problems};
+pub use self::registry::{Reach, Registry, RegistryConfig};
 pub use self::source::{Place, Source};
 
 /// The services that Kits serves.

@@ -561,7 +561,7 @@ impl Index {
 }
 
 /// Every fault of a spec by its path behind "spec", as the answer has it.
-pub fn problems(problems: &[Problem]) -> Error {
+pub(crate) fn problems(problems: &[Problem]) -> Error {
     let mut fields = BTreeMap::new();
     for problem in problems {
         let path = match problem.path.as_str() {
