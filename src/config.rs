@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kombify_gateway::GatewayConfig;
 use kombify_mesh::rate::RateLimits;
 use kombify_mesh::server::ServerConfig;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 /// Names of the environment that others use, too, and the keys that they stand for.
@@ -220,8 +221,9 @@ pub struct KitSource {
     pub name: String,
     /// The directory, with kits in it, or of one kit.
     pub path: Option<PathBuf>,
-    /// The URL of the repository: its tags are the versions of the kit in it.
-    pub git: Option<String>,
+    /// The URL of the repository: its tags are the versions of the kit in it. It may hold a password.
+    #[serde(skip_serializing)]
+    pub git: Option<SecretString>,
     /// Where in the repository the kit is; none: it is the whole.
     pub folder: Option<String>,
     /// The organisation that has these kits for itself, as a custom kit; none: everybody.

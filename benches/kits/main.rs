@@ -214,8 +214,8 @@ fn served(size: Size) -> Result<(), Fault> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build()?;
     let get = |path: &str| -> Result<Vec<u8>, Fault> {
-        let call = http.get(format!("{kits}{path}")).bearer_auth(&token).send();
-        let answer = runtime.block_on(async { call.await?.error_for_status()?.bytes().await })?;
+        let call = http.get(format!("{kits}{path}")).bearer_auth(&token);
+        let answer = runtime.block_on(async { call.send().await?.error_for_status()?.bytes().await })?;
         Ok(answer.to_vec())
     };
     let page: Value = serde_json::from_slice(&get("/v1/stackkits?limit=100")?)?;

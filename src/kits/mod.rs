@@ -79,7 +79,13 @@ pub fn run(command: KitsCommand) -> Result<(), Fault> {
 fn each(kits: &[PathBuf], look: impl Fn(&Path) -> Result<usize, Fault>) -> Result<(), Fault> {
     let mut wrong = 0;
     for path in kits {
-        wrong += look(path)?;
+        wrong += match look(path) {
+            Ok(wrong) => wrong,
+            Err(fault) => {
+                say(&fault.to_string())?;
+                1
+            }
+        };
     }
     match wrong {
         0 => Ok(()),
@@ -98,7 +104,7 @@ fn files(path: &Path) -> Result<Files, Fault> {
         Files::from_directory(path)
     } else {
         let file = std::fs::File::open(path).map_err(|cause| format!("{}: {cause}", path.display()))?;
-        Files::from_tar_gz(file, None)
+        Files::from_tar_gz(file)
     };
     read.map_err(|cause| format!("{}: {cause}", path.display()).into())
 }

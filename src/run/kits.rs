@@ -17,6 +17,7 @@ use kombify_mesh::identity::service_token::Signer;
 use kombify_mesh::join::{self, MeshKeys};
 use kombify_mesh::report::NoCounts;
 use kombify_stack::KitRegistry;
+use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -95,7 +96,7 @@ pub async fn start(
     Ok(())
 }
 
-/// Whoever works at a Stack that stands alone has what enterprise has.
+/// Whoever works at a Stack that stands alone has the plan enterprise, and is of no organisation.
 const EVERYTHING: Viewer = Viewer { plan: Plan::Enterprise, owner: None };
 
 /// The registry of a Stack that stands alone.
@@ -147,7 +148,7 @@ fn read(source: &KitSource, directory: &Path) -> Result<Source, Fault> {
             return Err("`folder` is of a repository: with `path`, name the directory itself".into());
         }
         (None, Some(url)) => Place::Git(Arc::new(GitSource::new(
-            url,
+            url.expose_secret(),
             folder.as_deref().unwrap_or_default(),
             directory,
             GIT_TIMEOUT,

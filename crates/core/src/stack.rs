@@ -135,6 +135,14 @@ pub trait StackStore: Send + Sync + 'static {
         limits: StackLimits,
     ) -> Result<Stack>;
 
+    /// The stack that the same change made before (same idempotency key), as it is now; `None`: this is the first time, or the
+    /// caller promised no repeat.
+    ///
+    /// # Errors
+    /// - [`Error::Conflict`] if the idempotency key was used with another request.
+    /// - [`Error::NotFound`] if the stack was deleted since.
+    async fn repeated(&self, scope: TenantScope, change: &Change) -> Result<Option<Stack>>;
+
     /// The stack of that id.
     async fn find(&self, scope: TenantScope, id: StackId) -> Result<Option<Stack>>;
 

@@ -19,9 +19,11 @@ impl Budget {
 
     /// Takes `steps`.
     pub(crate) fn spend(&mut self, steps: usize) -> Result<(), Exhausted> {
-        let steps = u32::try_from(steps).map_err(|_| Exhausted)?;
-        self.0 = self.0.checked_sub(steps).ok_or(Exhausted)?;
-        Ok(())
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        // What was too much once stays too much.
+        let left = self.0.checked_sub(steps);
+        self.0 = left.unwrap_or_default();
+        left.map(drop).ok_or(Exhausted)
     }
 }
 
@@ -35,6 +37,9 @@ mod tests {
         assert_eq!(budget.spend(STEPS_MAX as usize - 1), Ok(()));
         assert_eq!(budget.spend(1), Ok(()));
         assert_eq!(budget.spend(1), Err(Exhausted));
+        let mut budget = Budget::new();
+        assert_eq!(budget.spend(STEPS_MAX as usize + 1), Err(Exhausted));
+        assert_eq!(budget.spend(1), Err(Exhausted), "what was too much stays too much");
         assert_eq!(budget.spend(usize::MAX), Err(Exhausted));
     }
 }

@@ -238,43 +238,37 @@ pub(crate) struct Mount {
     pub(crate) host: Option<String>,
     /// Where.
     pub(crate) path: String,
-    /// Whether it can only be read.
-    pub(crate) read_only: bool,
 }
 
 impl Mount {
     /// What the entry of `volumes` says, in its short or its long form.
     pub(crate) fn of(item: &Node) -> Option<Self> {
-        let (source, path, read_only) = if let Some(text) = item.as_str() {
+        let (source, path) = if let Some(text) = item.as_str() {
             let mut parts = text.split(':');
             let (source, path) = (parts.next()?, parts.next());
-            let options = parts.next().unwrap_or_default();
-            let read_only = options.split(',').any(|option| option == "ro");
             match path {
-                Some(path) => (Some(source.to_owned()), path.to_owned(), read_only),
-                None => (None, source.to_owned(), read_only),
+                Some(path) => (Some(source.to_owned()), path.to_owned()),
+                None => (None, source.to_owned()),
             }
         } else {
             let text = |key| item.get(key).and_then(Node::as_str).map(str::to_owned);
-            let read_only = item.get("read_only").and_then(Node::as_bool).unwrap_or_default();
             if text("type").is_some_and(|kind| kind == "tmpfs") {
-                return Some(Self { volume: None, host: None, path: text("target")?, read_only });
+                return Some(Self { volume: None, host: None, path: text("target")? });
             }
-            (text("source"), text("target")?, read_only)
+            (text("source"), text("target")?)
         };
         let of_host = |source: &String| source.starts_with(['/', '.', '~']);
         Some(Self {
             host: source.clone().filter(of_host),
             volume: source.filter(|source| !of_host(source)),
             path,
-            read_only,
         })
     }
 }
 
-/// Directories of the node that no spec may give to a service. Source: what `systemd` calls API file systems, and what
-/// makes its reader root.
-const KEPT: [&str; 10] = ["/bin", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sbin", "/sys", "/usr"];
+/// Where on a node a spec may choose a directory of data: below these. What is elsewhere is the system's, or somebody's who did
+/// not ask for it.
+const ROOTS: [&str; 8] = ["/data/", "/home/", "/media/", "/mnt/", "/opt/", "/srv/", "/storage/", "/volume"];
 
 /// What a spec has chosen of the node, and must not: where compose.yaml says the same by itself, its author answers for it.
 pub(crate) fn chosen_mounts(compose: &Node, file: &Node) -> Vec<Problem> {
@@ -282,27 +276,89 @@ pub(crate) fn chosen_mounts(compose: &Node, file: &Node) -> Vec<Problem> {
     for entry in file.get("services").map(Node::entries).unwrap_or_default() {
         let own = compose.find(&["services", &entry.key, "volumes"]).map(Node::items).unwrap_or_default();
         for item in entry.value.get("volumes").map(Node::items).unwrap_or_default() {
-            let Some(host) = Mount::of(item).and_then(|mount| mount.host) else { continue };
-            let written = own.iter().any(|own| own.at == item.at && own.to_json() == item.to_json());
-            let plain = host
-                .split('/')
-                .skip(1)
-                .all(|segment| !segment.is_empty() && segment != "." && segment != "..");
-            let kept = KEPT.iter().any(|kept| {
-                host.strip_prefix(kept).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            });
-            if !written && (!host.starts_with('/') || !plain || kept || host.contains(".sock")) {
+            // What is filled in keeps its place.
+            let written = own.iter().find(|own| own.at == item.at);
+            if written.is_some_and(|own| own.to_json() == item.to_json()) {
+                continue;
+            }
+            let colons = |node: &Node| node.as_str().map_or(0, |text| text.matches(':').count());
+            let shifted = written.is_some_and(|own| colons(own) != colons(item));
+            let chosen = Mount::of(item).and_then(|mount| mount.host);
+            if shifted || !chosen.is_some_and(|path| is_of_data(&path)) {
                 let path = format!("services.{}", entry.key);
-                let message =
-                    "gives the service a directory of the node that is the system's, or no plain path";
-                let problem = Problem::new(Code::ConstraintViolation, Position::START, path, message);
+                let message = "gives the service something of the node that is no directory of data";
+                let hint = format!("name a directory below {} by its whole path", ROOTS.join(", "));
                 problems
-                    .push(problem.hint("name a directory of data by its whole path, for example /srv/media"));
+                    .push(Problem::new(Code::ConstraintViolation, Position::START, path, message).hint(hint));
             }
         }
     }
     problems
 }
+
+/// Whether the path is one of data: plain, not hidden, and below one of the roots.
+fn is_of_data(path: &str) -> bool {
+    let mut segments = path.split('/').skip(1);
+    let plain = segments.all(|segment| {
+        let known = |one: char| one.is_alphanumeric() || "._- ".contains(one);
+        !segment.is_empty() && !segment.starts_with('.') && segment.chars().all(known)
+    });
+    plain && ROOTS.iter().any(|root| path.len() > root.len() && path.starts_with(root))
+}
+
+/// Directories of the node from which a service could take the node over: a kit that needs one is none.
+fn takes_the_node_over(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    let within =
+        |kept: &str| path.strip_prefix(kept).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    path.is_empty()
+        || path.contains("/../")
+        || path.rsplit('.').next() == Some("sock")
+        || ["/etc", "/proc", "/root", "/run", "/sys", "/boot", "/var/run", "/var/lib/docker"]
+            .into_iter()
+            .any(within)
+}
+
+/// What a service of a kit may say in compose.yaml.
+const SERVICE_KEYS: [&str; 33] = [
+    "cap_add",
+    "cap_drop",
+    "command",
+    "cpus",
+    "depends_on",
+    "devices",
+    "dns",
+    "entrypoint",
+    "environment",
+    "expose",
+    "extra_hosts",
+    "group_add",
+    "healthcheck",
+    "hostname",
+    "image",
+    "init",
+    "labels",
+    "logging",
+    "mem_limit",
+    "network_mode",
+    "networks",
+    "ports",
+    "read_only",
+    "restart",
+    "secrets",
+    "shm_size",
+    "stop_grace_period",
+    "stop_signal",
+    "tmpfs",
+    "ulimits",
+    "user",
+    "volumes",
+    "working_dir",
+];
+
+/// What a service may be able to do beyond what Docker gives every one.
+const CAPABILITIES: [&str; 8] =
+    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_ADMIN", "NET_BIND_SERVICE", "NET_RAW", "SYS_NICE", "SYS_TIME"];
 
 /// A port that a service publishes: on the node, in the container, and what it speaks.
 pub(crate) fn published(item: &Node) -> Option<(Option<u16>, u16, String)> {
@@ -348,6 +404,12 @@ pub(crate) fn check(file: &Node, spec: &Spec<'_>) -> Vec<Problem> {
             tell(Code::Required, file.at, format!("services.{}", service.name), message);
         }
     }
+    for volume in file.get("volumes").map(Node::entries).unwrap_or_default() {
+        for key in volume.value.entries() {
+            let message = "may not stand here: a volume is one of Docker's own".to_owned();
+            tell(Code::UnknownField, key.key_at, format!("volumes.{}.{}", volume.key, key.key), message);
+        }
+    }
     for kind in ["volumes", "networks", "secrets"] {
         let there = file.get(kind).map(Node::entries).unwrap_or_default();
         for name in used(file, kind) {
@@ -373,10 +435,20 @@ fn check_service(entry: &Entry, manifest: &Manifest, spec: &Spec<'_>) -> Vec<Pro
     let mut tell = |code, at: Position, key: &str, message: String| {
         problems.push(Problem::new(code, at, format!("{path}.{key}"), message));
     };
-    for key in ["build", "extends", "env_file", "configs", "privileged"] {
-        if let Some(node) = entry.value.get(key) {
-            tell(Code::UnknownField, node.at, key, "may not stand in a kit".to_owned());
+    for key in entry.value.entries().iter().filter(|key| !SERVICE_KEYS.contains(&key.key.as_str())) {
+        tell(Code::UnknownField, key.key_at, &key.key, "may not stand in a kit".to_owned());
+    }
+    for capability in entry.value.get("cap_add").map(Node::items).unwrap_or_default() {
+        if !capability.as_str().is_some_and(|name| CAPABILITIES.contains(&name)) {
+            let message = format!("must be one of {}", CAPABILITIES.join(", "));
+            tell(Code::ConstraintViolation, capability.at, "cap_add", message);
         }
+    }
+    if let Some(mode) = entry.value.get("network_mode")
+        && !mode.as_str().is_some_and(|mode| mode.starts_with("service:"))
+    {
+        let message = "must be `service:<name>`: the ports of a node are given by `ports`".to_owned();
+        tell(Code::ConstraintViolation, mode.at, "network_mode", message);
     }
     for key in ["image", "healthcheck", "restart"] {
         if entry.value.get(key).is_none() {
@@ -408,14 +480,13 @@ fn check_service(entry: &Entry, manifest: &Manifest, spec: &Spec<'_>) -> Vec<Pro
                     tell(Code::ConstraintViolation, item.at, "volumes", message);
                 }
             }
-            Some(Mount { host: Some(host), read_only, .. }) => {
+            Some(Mount { host: Some(host), .. }) => {
                 if !host.starts_with('/') {
                     let message =
                         "is a file of the kit, which does not come with it: name a volume".to_owned();
                     tell(Code::ConstraintViolation, item.at, "volumes", message);
-                } else if host.ends_with("/docker.sock") && !read_only {
-                    let message =
-                        "lets the service do everything on the node: mount it with `:ro`".to_owned();
+                } else if takes_the_node_over(&host) {
+                    let message = "lets the service take the node over".to_owned();
                     tell(Code::ConstraintViolation, item.at, "volumes", message);
                 }
             }

@@ -178,7 +178,7 @@ mod tests {
         let paths: Vec<_> = files.iter().map(|(path, _)| path).collect();
         assert_eq!(paths, ["README.md", "kit.yaml", "tests/a.yaml"]);
         assert_eq!(files.find("tests/a.yaml").unwrap(), "hi");
-        assert_eq!(Files::from_tar(&files.to_tar()[..], None).unwrap(), files);
+        assert_eq!(Files::from_tar(&files.to_tar()[..]).unwrap(), files);
     }
 
     #[test]

@@ -77,7 +77,11 @@ fn scalar(out: &mut String, node: &Node) {
         Value::Null => write!(out, "null"),
         Value::Bool(bool) => write!(out, "{bool}"),
         Value::Int(number) => write!(out, "{number}"),
-        Value::Float(number) => write!(out, "{number:?}"),
+        // Without a point, readers of YAML 1.1 take 1e-7 for text.
+        Value::Float(number) => match format!("{number:?}") {
+            text if text.contains('.') => write!(out, "{text}"),
+            text => write!(out, "{}", text.replacen('e', ".0e", 1)),
+        },
         Value::Text { text: written, .. } => {
             text(out, written);
             Ok(())
@@ -124,7 +128,7 @@ mod tests {
     fn what_is_written_is_read_back_the_same() {
         let source = r##"
 a: 1
-b: [1, -2.5, true, null, "", text, "1", "yes", "a: b", "- x", "#", 'it''s', "ü\n\t\\\"", "/a/b", "1.5", "0x1"]
+b: [1, -2.5, 1.0e-7, true, null, "", text, "1", "yes", "a: b", "- x", "#", 'it''s', "ü\n\t\\\"", "/a/b", "1.5", "0x1"]
 c: {d: {}, e: [], "key with: colon": [[1, [2]], {f: {g: h}, i: [j]}]}
 "on": ~
 "##;

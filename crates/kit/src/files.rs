@@ -172,12 +172,6 @@ pub enum Wrong {
     /// It is neither a file nor a folder: a link, a device, a submodule.
     #[error("is {0}: a kit has nothing but files and folders")]
     Kind(&'static str),
-    /// It does not lie in the folder that was asked for.
-    #[error("does not lie in '{folder}'")]
-    Outside {
-        /// The folder.
-        folder: String,
-    },
     /// A directory has more in it than anybody looks through.
     #[error("is one entry more than the {limit} of a directory that are looked at, hidden ones included")]
     Entries {

@@ -1,6 +1,6 @@
 //! A whole kit: read from its files, and what can be asked of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -114,6 +114,11 @@ impl Kit {
         &self.manifest
     }
 
+    /// About how much memory it takes, in bytes.
+    pub fn weight_bytes(&self) -> usize {
+        self.files.bytes() * 4 + self.schema.weight_bytes()
+    }
+
     /// The text of one of its files; empty where that is not there.
     pub fn text(&self, name: &str) -> &str {
         self.files.find(name).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
@@ -172,28 +177,28 @@ impl Kit {
         };
         let mut budget = Budget::new();
         verdict.errors.extend(rules::secrets_in_text(text));
-        let known = verdict.errors.len();
-        let mut formats = BTreeMap::new();
-        for schema in [&*BASE, &self.schema] {
-            let shape = schema.shape(&document, &mut budget);
-            verdict.errors.extend(shape.problems);
-            formats.extend(shape.formats.into_iter().map(|found| (found.1.to_string(), found)));
-        }
-        let shapeless: std::collections::BTreeSet<String> =
-            verdict.errors.iter().skip(known).map(|problem| problem.path.clone()).collect();
+        let (base, own) = (BASE.shape(&document, &mut budget), self.schema.shape(&document, &mut budget));
+        // What the kit's own schema says of a place is nearer than what holds for every spec.
+        let told: BTreeSet<(Position, String, Code)> =
+            own.problems.iter().map(|problem| (problem.at, problem.path.clone(), problem.code)).collect();
+        let is_new = |problem: &Problem| !told.contains(&(problem.at, problem.path.clone(), problem.code));
+        let shape: Vec<Problem> =
+            own.problems.iter().cloned().chain(base.problems.into_iter().filter(is_new)).collect();
+        let shapeless: BTreeSet<String> = shape.iter().map(|problem| problem.path.clone()).collect();
+        verdict.errors.extend(shape);
         let Some(filled) = self.schema.fill(&document, &mut budget) else {
-            let message = "takes more steps to check than a spec may";
-            verdict.errors.push(Problem::new(Code::ConstraintViolation, document.at, "", message));
+            verdict.errors.push(too_much(document.at));
             return (verdict.settled(strict), None);
         };
         // Defaults are values of the spec, too.
+        let mut formats = BTreeMap::new();
         for schema in [&*BASE, &self.schema] {
             let shape = schema.shape(&filled, &mut budget);
-            formats.extend(shape.formats.into_iter().map(|found| (found.1.to_string(), found)));
+            formats.extend(shape.formats.into_iter().map(|found| (found.1.clone(), found)));
         }
         let formats: Formats = formats
             .into_iter()
-            .filter(|(path, _)| !shapeless.contains(path))
+            .filter(|(path, _)| !shapeless.contains(&path.to_string()))
             .map(|(_, found)| found)
             .collect();
         let spec = Spec { manifest: &self.manifest, root: &filled, formats: &formats };
@@ -251,8 +256,18 @@ impl Kit {
         }
         let default = self.text(DEFAULT_SPEC);
         let (verdict, judged) = self.judge(default, false);
+        let default_is_valid = verdict.is_valid();
         for problem in verdict.errors {
             tell(DEFAULT_SPEC, problem);
+        }
+        if let Some((filled, _)) = &judged {
+            // What a spec leaves out has the schema's defaults: they have to be what the schema allows.
+            for schema in [&*BASE, &self.schema] {
+                for problem in schema.check(filled).into_iter().filter(|_| default_is_valid) {
+                    let message = format!("the default is none that may stand there: {}", problem.message);
+                    tell(SCHEMA, Problem { at: Position::START, message, ..problem });
+                }
+            }
         }
         if let Some((filled, formats)) = judged.filter(|_| !wrong) {
             let spec = Spec { manifest: &self.manifest, root: &filled, formats: &formats };
@@ -314,6 +329,11 @@ impl Kit {
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
         }
     }
+}
+
+/// The budget of a check is spent.
+fn too_much(at: Position) -> Problem {
+    Problem::new(Code::ConstraintViolation, at, "", "takes more steps to check than a spec may")
 }
 
 /// What has its shape and a format.

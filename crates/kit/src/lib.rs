@@ -15,6 +15,7 @@ mod manifest;
 mod node;
 mod placeholder;
 mod problem;
+mod range;
 mod rules;
 mod schema;
 mod similar;
@@ -34,6 +35,7 @@ pub use manifest::{
 };
 pub use node::{Entry, Node, Value};
 pub use problem::{Code, PROBLEMS_MAX, Position, Problem, Verdict};
+pub use range::read_range;
 pub use schema::Schema;
 pub use semver::{Version, VersionReq};
 pub use vary::variations;

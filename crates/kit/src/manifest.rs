@@ -357,6 +357,10 @@ impl Checker<'_> {
         for (index, service) in self.manifest.services.iter().enumerate() {
             self.service(index, service);
         }
+        if !self.manifest.version.build.is_empty() {
+            let message = "has build metadata (`+...`), which no range can name".to_owned();
+            self.tell(Code::InvalidFormat, &["version"], None, &[], message);
+        }
         self.requirements();
         self.dependencies();
         self.problems

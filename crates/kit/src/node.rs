@@ -121,10 +121,10 @@ impl Node {
 }
 
 /// The way to a value: "nodes\[0\].ip".
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Path(Vec<Segment>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Segment {
     Key(String),
     Index(usize),
@@ -164,16 +164,26 @@ impl fmt::Display for Path {
         for (place, segment) in self.0.iter().enumerate() {
             match segment {
                 Segment::Index(index) => write!(f, "[{index}]")?,
-                Segment::Key(key) => {
+                Segment::Key(key) if is_name(key) => {
                     if place > 0 {
                         f.write_char('.')?;
                     }
-                    f.write_str(&printable(key))?;
+                    f.write_str(key)?;
                 }
+                // Another key must not look like a way through several.
+                Segment::Key(key) => write!(f, "[{:?}]", printable(key))?,
             }
         }
         Ok(())
     }
+}
+
+/// Whether a key can stand in a path as it is.
+fn is_name(key: &str) -> bool {
+    (1..=KEY_MAX_CHARS).contains(&key.len())
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || byte == b'$')
 }
 
 /// A key as it may stand in a message: on one line, and not too long.
@@ -198,6 +208,7 @@ mod tests {
         assert!(Path::of(&["services", "web"]).is_service());
         assert!(!Path::of(&["services", "web", "enabled"]).is_service());
         let long = Path::of(&[&"k".repeat(100), "a\nb"]).to_string();
-        assert_eq!(long, format!("{}….a\u{fffd}b", "k".repeat(64)));
+        assert_eq!(long, format!("[\"{}…\"][\"a\u{fffd}b\"]", "k".repeat(64)));
+        assert_eq!(Path::of(&["a.b", "c"]).to_string(), "[\"a.b\"].c");
     }
 }

@@ -159,11 +159,10 @@ impl Verdict {
             self.errors.append(&mut self.warnings);
         }
         for problems in [&mut self.errors, &mut self.warnings] {
-            problems.sort_by(|one, other| {
-                (one.at, &one.path, one.code).cmp(&(other.at, &other.path, other.code))
-            });
-            problems
-                .dedup_by(|one, other| (one.at, &one.path, one.code) == (other.at, &other.path, other.code));
+            let key =
+                |problem: &Problem| (problem.at, problem.path.clone(), problem.code, problem.message.clone());
+            problems.sort_by_cached_key(key);
+            problems.dedup_by(|one, other| key(one) == key(other));
             problems.truncate(PROBLEMS_MAX);
         }
         self
@@ -195,7 +194,7 @@ mod tests {
     fn a_verdict_is_sorted_bounded_and_says_nothing_twice() {
         let at = |line| Position { line, column: 1 };
         let errors =
-            (0..300).map(|line| Problem::new(Code::Required, at(300 - line / 2), "a", "x")).collect();
+            (0..300).map(|line| Problem::new(Code::Required, at(600 - line / 2), "a", "x")).collect();
         let warnings = vec![Problem::new(Code::ReservedRange, at(1), "b", "y")];
         let verdict = Verdict { errors, warnings };
         let settled = verdict.clone().settled(false);

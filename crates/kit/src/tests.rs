@@ -81,6 +81,8 @@ const SCHEMA: &str = r#"{
         "media": {"type": "string", "default": "/srv/media"},
         "tunnel": {"type": "string", "format": "ipv4-cidr"},
         "note": {"type": "string"},
+        "nets": {"additionalProperties": {"type": "string", "format": "ipv4-cidr"}},
+        "nets.a": {"type": "string"},
         "password": {"type": "string", "default": "secret://web-password"},
         "key": {"type": "string", "format": "secret", "pattern": "^secret://[a-z-]+$"}}}}},
       "caddy": {"properties": {"enabled": {"type": "boolean"}}},
@@ -217,7 +219,10 @@ fn every_rule_tells_what_is_wrong_by_its_code() {
         ),
         // RESOURCE_EXCEEDED
         (with("services: {big: {enabled: true}}"), &[]),
-        (with("compute: {tier: low}\nservices: {big: {enabled: true}}"), &["RESOURCE_EXCEEDED compute.tier"]),
+        (
+            with("compute: {tier: low}\nservices: {big: {enabled: true}}"),
+            &["RESOURCE_EXCEEDED compute.tier", "RESOURCE_EXCEEDED compute.tier"],
+        ),
         // CONSTRAINT_VIOLATION
         (SPEC.replace("kit: test", "kit: other"), &["CONSTRAINT_VIOLATION kit"]),
         (SPEC.replace("^1.0", "^2"), &["CONSTRAINT_VIOLATION version"]),
@@ -244,16 +249,20 @@ fn every_rule_tells_what_is_wrong_by_its_code() {
             with("services: {web: {settings: {password: hunter2}}}"),
             &["CONSTRAINT_VIOLATION services.web.settings.password"],
         ),
+        (
+            with("services: {web: {settings: {other: {adminPassword: 12345678}}}}"),
+            &["CONSTRAINT_VIOLATION services.web.settings.other.adminPassword"],
+        ),
+        // A key that looks like a way hides nothing.
+        (
+            with("services: {web: {settings: {nets: {a: 127.0.0.0/8}, \"nets.a\": 3}}}"),
+            &[
+                "RESERVED_RANGE services.web.settings.nets.a",
+                "INVALID_TYPE services.web.settings[\"nets.a\"]",
+            ],
+        ),
         (with("# ghp_0123456789abcdefghijABCDEFGHIJ012345"), &["CONSTRAINT_VIOLATION "]),
         (with("services: {web: {settings: {key: hunter2}}}"), &["INVALID_FORMAT services.web.settings.key"]),
-        (with("services: {web: {settings: {media: /etc}}}"), &["CONSTRAINT_VIOLATION services.web"]),
-        (with("services: {web: {settings: {media: /srv/../etc}}}"), &["CONSTRAINT_VIOLATION services.web"]),
-        (
-            with("services: {web: {settings: {media: /var/run/docker.sock}}}"),
-            &["CONSTRAINT_VIOLATION services.web"],
-        ),
-        (with("services: {web: {settings: {media: ../up}}}"), &["CONSTRAINT_VIOLATION services.web"]),
-        (with("services: {web: {settings: {media: /srv/films}}}"), &[]),
     ];
     let mut met = BTreeSet::new();
     for (spec, expected) in cases {
@@ -265,6 +274,31 @@ fn every_rule_tells_what_is_wrong_by_its_code() {
         met.extend(found.iter().filter_map(|code| Code::parse(code.split(' ').next().unwrap())));
     }
     assert_eq!(met.len(), Code::ALL.len(), "{met:?}");
+}
+
+#[test]
+fn a_spec_may_give_a_service_directories_of_data_and_nothing_else() {
+    for (path, right) in [
+        ("/srv/films", true),
+        ("/mnt/tank/Films and series", true),
+        ("/home/ada/films", true),
+        ("/volume1/films", true),
+        ("/srv", false),
+        ("/", false),
+        ("/etc", false),
+        ("/lib", false),
+        ("/var/lib/docker", false),
+        ("/var/run/docker.sock", false),
+        ("/srv/../etc", false),
+        ("/srv/a:/etc:/x", false),
+        ("/home/ada/.ssh", false),
+        ("../up", false),
+        ("srv/films", false),
+    ] {
+        let found = codes(&with(&format!("services: {{web: {{settings: {{media: \"{path}\"}}}}}}")));
+        let expected: &[&str] = if right { &[] } else { &["CONSTRAINT_VIOLATION services.web"] };
+        assert_eq!(found, expected, "{path}");
+    }
 }
 
 #[test]
@@ -481,7 +515,7 @@ const BREAKS: &[(&str, &str, &str, &str)] = &[
         "compose.yaml",
         "data:/data",
         "/var/run/docker.sock:/data",
-        "compose.yaml CONSTRAINT_VIOLATION services.web.volumes: lets the service do everything",
+        "compose.yaml CONSTRAINT_VIOLATION services.web.volumes: lets the service take the node over",
     ),
     (
         "compose.yaml",
@@ -495,6 +529,37 @@ const BREAKS: &[(&str, &str, &str, &str)] = &[
         "    privileged: true\n",
         "compose.yaml UNKNOWN_FIELD services.web.privileged: may not stand in a kit",
     ),
+    (
+        "compose.yaml",
+        "    restart: unless-stopped\n",
+        "    pid: host\n",
+        "compose.yaml UNKNOWN_FIELD services.web.pid: may not stand in a kit",
+    ),
+    (
+        "compose.yaml",
+        "    restart: unless-stopped\n",
+        "    cap_add: [SYS_ADMIN]\n",
+        "compose.yaml CONSTRAINT_VIOLATION services.web.cap_add: must be one of CHOWN",
+    ),
+    (
+        "compose.yaml",
+        "    restart: unless-stopped\n",
+        "    network_mode: host\n",
+        "compose.yaml CONSTRAINT_VIOLATION services.web.network_mode: must be `service:<name>`",
+    ),
+    (
+        "compose.yaml",
+        "volumes:\n  data:\n",
+        "volumes:\n  data: {driver_opts: {device: /etc}}\n",
+        "compose.yaml UNKNOWN_FIELD volumes.data.driver_opts: may not stand here",
+    ),
+    (
+        "schema.json",
+        "\"default\": 8080",
+        "\"default\": \"8080\"",
+        "schema.json INVALID_TYPE services.web.settings.port: the default is none that may stand there",
+    ),
+    ("kit.yaml", "version: 1.2.0", "version: 1.2.0+7", "kit.yaml INVALID_FORMAT version: has build metadata"),
     (
         "compose.yaml",
         "    restart: unless-stopped\n",
@@ -530,7 +595,7 @@ const BREAKS: &[(&str, &str, &str, &str)] = &[
         "compose.yaml",
         "services:\n  web:",
         "services:\n  ${{ spec.name }}: {}\n  web:",
-        "compose.yaml CONSTRAINT_VIOLATION services.${{ spec.name }}: has a `$` in a key",
+        "compose.yaml CONSTRAINT_VIOLATION services[\"${{ spec.name }}\"]: has a `$` in a key",
     ),
     ("README.md", "# Test\n", "", "README.md REQUIRED : is empty"),
 ];

@@ -38,7 +38,7 @@ pub fn read(text: &str, max_bytes: usize) -> Result<Node, Problem> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
-        anchored_bytes: HashMap::new(),
+        anchored_sizes: HashMap::new(),
         aliases: 0,
         nodes: 0,
         text_bytes: 0,
@@ -74,8 +74,8 @@ struct Reader<'input> {
     parser: Parser<'input, StrInput<'input>>,
     /// What an alias may name: only what is whole.
     anchors: HashMap<usize, Node>,
-    /// How many values and bytes of text each of them repeats.
-    anchored_bytes: HashMap<usize, (usize, usize)>,
+    /// How many values and bytes of text each of them repeats, and how many levels.
+    anchored_sizes: HashMap<usize, (usize, usize, usize)>,
     aliases: usize,
     nodes: usize,
     text_bytes: usize,
@@ -141,7 +141,7 @@ impl<'input> Reader<'input> {
                 self.nodes -= 1;
                 return Ok(Next::End);
             }
-            Event::Alias(anchor) => return self.alias(anchor, at, path).map(Next::Node),
+            Event::Alias(anchor) => return self.alias(anchor, at, path, depth).map(Next::Node),
             Event::Scalar(text, style, anchor, tag) => {
                 self.count_text(text.len(), at, path)?;
                 let value = scalar(&text, style).map_err(|(message, hint)| {
@@ -172,7 +172,8 @@ impl<'input> Reader<'input> {
         let node = Node { value, at };
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
-            self.anchored_bytes.insert(anchor, (self.nodes - before.0, self.text_bytes - before.1));
+            let sizes = (self.nodes - before.0, self.text_bytes - before.1, height(&node));
+            self.anchored_sizes.insert(anchor, sizes);
         }
         Ok(Next::Node(node))
     }
@@ -221,7 +222,7 @@ impl<'input> Reader<'input> {
         }
     }
 
-    fn alias(&mut self, anchor: usize, at: Position, path: &Path) -> Result<Node, Problem> {
+    fn alias(&mut self, anchor: usize, at: Position, path: &Path, depth: usize) -> Result<Node, Problem> {
         self.aliases += 1;
         if self.aliases > ALIASES_MAX {
             let message = format!("is one of more than {ALIASES_MAX} aliases");
@@ -236,7 +237,11 @@ impl<'input> Reader<'input> {
             ));
         };
         // Counted before it is copied: what an alias repeats may hold aliases, too.
-        let (nodes, bytes) = self.anchored_bytes.get(&anchor).copied().unwrap_or_default();
+        let (nodes, bytes, height) = self.anchored_sizes.get(&anchor).copied().unwrap_or_default();
+        if depth + height > DEPTH_MAX {
+            let message = format!("is deeper than {DEPTH_MAX} levels");
+            return Err(Problem::new(Code::ConstraintViolation, at, path.to_string(), message));
+        }
         let node = node.clone();
         self.count_nodes(nodes, at, path)?;
         self.count_text(bytes, at, path)?;
@@ -260,6 +265,13 @@ impl<'input> Reader<'input> {
         }
         Ok(())
     }
+}
+
+/// How many levels stand within a value.
+fn height(node: &Node) -> usize {
+    let items = node.items().iter().map(height).max();
+    let entries = node.entries().iter().map(|entry| height(&entry.value)).max();
+    items.max(entries).map_or(0, |inner| inner + 1)
 }
 
 fn unreadable(cause: &ScanError) -> Problem {
@@ -417,6 +429,18 @@ mod tests {
         let aliases = |count: usize| format!("a: &a 1\nb: [{}]", vec!["*a"; count].join(", "));
         assert!(read(&aliases(64), SPEC_MAX_BYTES).is_ok());
         assert!(problem(&aliases(65)).contains("more than 64 aliases"));
+        // Each alias is one level, and what it repeats is many.
+        let deep = |alias: usize| {
+            format!(
+                "a: &a {}1{}\nb: {}*a{}",
+                "[".repeat(20),
+                "]".repeat(20),
+                "[".repeat(alias),
+                "]".repeat(alias)
+            )
+        };
+        assert!(read(&deep(11), SPEC_MAX_BYTES).is_ok());
+        assert!(problem(&deep(12)).contains("deeper than 32 levels"));
         // A billion laughs: each level repeats the one before nine times.
         let mut laughs = vec!["a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]".to_owned()];
         for level in 1..8 {

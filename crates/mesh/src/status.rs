@@ -21,7 +21,11 @@ pub fn from_fault(fault: &Error) -> Status {
         tracing::error!(%cause, "request failed");
     }
     let code = fault.code();
-    let Details { fields, pairs } = fault.details();
+    let Details { fields, mut pairs } = fault.details();
+    let (fields, left_out) = within_bounds(fields);
+    if left_out > 0 {
+        pairs.insert("fieldsLeftOut".to_owned(), left_out.to_string());
+    }
     let mut details =
         ErrorDetails::with_error_info(code.as_str(), DOMAIN, pairs.into_iter().collect::<HashMap<_, _>>());
     for (path, message) in fields {
@@ -31,6 +35,30 @@ pub fn from_fault(fault: &Error) -> Status {
         details.set_retry_info(Some(delay));
     }
     Status::with_error_details(tonic::Code::from_i32(code.grpc()), fault.to_string(), details)
+}
+
+/// How many wrong fields an answer names. Source: the contracts, "Answers".
+const FIELDS_MAX: usize = 64;
+
+/// How many bytes they have together: what stands in headers is bounded by every peer, 16 KiB in all by most.
+const FIELDS_MAX_BYTES: usize = 6 * 1024;
+
+/// As many wrong fields as an answer can name, and how many more there are.
+fn within_bounds(fields: BTreeMap<String, String>) -> (BTreeMap<String, String>, usize) {
+    let count = fields.len();
+    let mut left = FIELDS_MAX_BYTES;
+    let named: BTreeMap<_, _> = fields
+        .into_iter()
+        .take(FIELDS_MAX)
+        .take_while(|(path, message)| {
+            let bytes = path.len() + message.len() + 8;
+            let fits = bytes <= left;
+            left = left.saturating_sub(bytes);
+            fits
+        })
+        .collect();
+    let left_out = count - named.len();
+    (named, left_out)
 }
 
 /// What another module answered, as a fault to hand on. What its transport says stays inside.

@@ -36,6 +36,13 @@ impl StackStore for StackSqlite {
         self.change_file(scope, change, move |write| create(write, scope.tenant(), &stack, limits)).await
     }
 
+    async fn repeated(&self, scope: TenantScope, change: &Change) -> Result<Option<Stack>> {
+        if change.idempotency.is_none() {
+            return Ok(None);
+        }
+        self.change_file(scope, change, move |write| repeated(write, scope.tenant())).await
+    }
+
     async fn find(&self, scope: TenantScope, id: StackId) -> Result<Option<Stack>> {
         self.read_file(scope, move |connection| find(connection, scope.tenant(), id)).await
     }
@@ -73,9 +80,14 @@ impl StackStore for StackSqlite {
     }
 }
 
+fn repeated(write: &Write<'_>, tenant: TenantId) -> Result<Option<Stack>> {
+    let Some(earlier) = write.repeated()? else { return Ok(None) };
+    get(write.transaction, tenant, earlier.parse().map_err(Error::internal)?).map(Some)
+}
+
 fn create(write: &Write<'_>, tenant: TenantId, new: &NewStack, limits: StackLimits) -> Result<Stack> {
-    if let Some(earlier) = write.repeated()? {
-        return get(write.transaction, tenant, earlier.parse().map_err(Error::internal)?);
+    if let Some(earlier) = repeated(write, tenant)? {
+        return Ok(earlier);
     }
     // What stands against the stack is said before a missing place: that stays true on a larger plan.
     refuse_name(write.transaction, &new.name)?;

@@ -57,7 +57,6 @@ pub fn kit(release: &Release, versions: &[Version], whole: &Kit) -> pb::Kit {
         tags: tags.clone(),
         maturity: maturity.to_string(),
         min_plan: release.needed_plan().to_string(),
-        available: true,
         contexts: contexts.iter().map(ToString::to_string).collect(),
         os: os.iter().map(operating_system).collect(),
         minimum: Some(resources(*minimum)),

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use kombify_kit::{Digest, Files, ReadError, Version};
 
+/// How many versions of a kit there may be.
+pub(crate) const VERSIONS_MAX: usize = 200;
+
 /// Where releases are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Keep {
@@ -22,6 +25,12 @@ pub(crate) enum KeepError {
         kit: String,
         /// What it was, and what it is.
         digests: Box<(Digest, Digest)>,
+    },
+    /// The kit has as many versions as it may have.
+    #[error("{kit} has {VERSIONS_MAX} versions already: none of them is forgotten for another one")]
+    Full {
+        /// The kit.
+        kit: String,
     },
     /// What is kept cannot be read.
     #[error("{path} cannot be read: {cause}")]
@@ -75,8 +84,11 @@ impl Keep {
             let (kit, digests) = (format!("{kit} {version}"), Box::new((known, given)));
             return Err(KeepError::Changed { kit, digests });
         }
-        let parent = path.parent().unwrap_or(&self.dir);
-        fs::create_dir_all(parent).map_err(io(parent))?;
+        let (source_dir, parent) = (self.dir.join(source), self.dir.join(source).join(kit));
+        if versions(&parent)?.len() >= VERSIONS_MAX {
+            return Err(KeepError::Full { kit: kit.to_owned() });
+        }
+        fs::create_dir_all(&parent).map_err(io(&parent))?;
         // One process has the data, and one worker puts: the name is nobody else's.
         let half = parent.join(format!("{version}.new-half"));
         let written = File::create(&half).and_then(|mut file| {
@@ -85,7 +97,11 @@ impl Keep {
         });
         written.map_err(io(&half))?;
         fs::rename(&half, &path).map_err(io(&path))?;
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(io(parent))
+        // New directories, too, outlast a power cut.
+        for dir in [&parent, &source_dir, &self.dir] {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(io(dir))?;
+        }
+        Ok(())
     }
 
     /// The files of a release.
@@ -105,7 +121,7 @@ impl Keep {
             Err(cause) => return Err(io(&path)(cause)),
         };
         let damaged = |cause| KeepError::Damaged { path: path.display().to_string(), cause };
-        Files::from_tar_gz(file, None).map(Some).map_err(damaged)
+        Files::from_tar_gz(file).map(Some).map_err(damaged)
     }
 
     /// The archive of a release as it is given out.
@@ -125,13 +141,19 @@ impl Keep {
         let mut releases = Vec::new();
         let dir = self.dir.join(source);
         for kit in names(&dir)? {
-            for file in names(&dir.join(&kit))? {
-                let version = file.strip_suffix(".tar.gz").and_then(|version| version.parse().ok());
-                releases.extend(version.map(|version| (kit.clone(), version)));
+            // What else lies there is nobody's.
+            if dir.join(&kit).is_dir() {
+                releases.extend(versions(&dir.join(&kit))?.into_iter().map(|version| (kit.clone(), version)));
             }
         }
         Ok(releases)
     }
+}
+
+/// The versions that a kit's directory has.
+fn versions(dir: &Path) -> Result<Vec<Version>, KeepError> {
+    let version = |file: &String| file.strip_suffix(".tar.gz").and_then(|version| version.parse().ok());
+    Ok(names(dir)?.iter().filter_map(version).collect())
 }
 
 /// What is in a directory, sorted; nothing where it is not there.
@@ -173,8 +195,27 @@ mod tests {
         assert_eq!(keep.find("ours", "dns", &version).unwrap().unwrap(), files("one"));
         assert_eq!(keep.list("ours").unwrap(), [("dns".to_owned(), version.clone())]);
         assert_eq!(keep.list("theirs").unwrap(), []);
+        // What else lies there is passed over.
+        fs::write(dir.path().join("kits/ours/.DS_Store"), "x").unwrap();
+        fs::write(dir.path().join("kits/ours/dns/notes.txt"), "x").unwrap();
+        assert_eq!(keep.list("ours").unwrap().len(), 1);
         // Another source is another keep.
         keep.put("theirs", "dns", &version, &files("two")).unwrap();
+    }
+
+    #[test]
+    fn a_full_kit_takes_no_other_version_and_forgets_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = Keep::new(dir.path().to_owned());
+        let version = |number: usize| Version::new(1, 0, u64::try_from(number).unwrap());
+        for number in 0..VERSIONS_MAX {
+            keep.put("ours", "dns", &version(number), &files("one")).unwrap();
+        }
+        let refused = keep.put("ours", "dns", &version(VERSIONS_MAX), &files("one")).unwrap_err();
+        assert!(matches!(refused, KeepError::Full { .. }), "{refused}");
+        keep.put("ours", "dns", &version(0), &files("one")).unwrap();
+        keep.put("ours", "other", &version(0), &files("one")).unwrap();
+        assert_eq!(keep.list("ours").unwrap().len(), VERSIONS_MAX + 1);
     }
 
     #[test]

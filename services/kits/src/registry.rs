@@ -11,6 +11,7 @@ use kombify_core::{Error, OrgId, Plan, Result};
 use kombify_kit::{Digest, Files, Kit, Manifest, Problem, Verdict, Version, VersionReq};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::convert;
@@ -19,11 +20,11 @@ use crate::git::{Commit, GitSource};
 use crate::keep::Keep;
 use crate::source::{self, Found, Place, Source};
 
-/// How many versions of a kit there may be.
-pub(crate) const VERSIONS_MAX: usize = 200;
-
 /// How many releases there may be, of all kits.
 const RELEASES_MAX: usize = 20_000;
+
+/// How long a look at one source may take.
+const LOOK_WITHIN: Duration = Duration::from_mins(10);
 
 /// How many bytes of kits that are in use are held in memory.
 const IN_USE_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -45,11 +46,19 @@ pub struct Registry {
     keep: Keep,
     refresh: Duration,
     index: RwLock<Arc<Index>>,
+    /// What each source was found to have, in the order of the sources; the index is made of it.
+    parts: Mutex<Vec<Part>>,
     /// Whole kits, as they are used.
-    in_use: Cache<(String, Version), Arc<Loaded>, ByWeight>,
-    /// What was told of the sources, so that it is told once. One look at them at a time.
-    told: tokio::sync::Mutex<BTreeSet<String>>,
+    in_use: Cache<Digest, Arc<Loaded>, ByWeight>,
     taken: Mutex<Taken>,
+}
+
+/// What one source was found to have.
+#[derive(Debug, Default)]
+struct Part {
+    releases: Vec<Arc<Release>>,
+    /// What was told of it, so that it is told once.
+    told: BTreeSet<String>,
 }
 
 /// What was taken already, and need not be checked and kept again: it never changes.
@@ -113,24 +122,19 @@ impl Release {
 }
 
 impl Entry {
-    /// Every version, newest first.
-    pub(crate) fn versions(&self) -> impl Iterator<Item = &Version> {
-        self.releases.keys().rev()
-    }
-
     /// The newest version that everything allows: a pre-release only where nothing else is there, or where it is named.
-    fn newest(&self, allowed: &[VersionReq]) -> Option<&Arc<Release>> {
-        let fits = |version: &&Version| allowed.iter().all(|range| range.matches(version));
-        let mut stable = self.releases.iter().rev().filter(|(version, _)| version.pre.is_empty());
-        if let Some((_, release)) = stable.find(|(version, _)| fits(version)) {
-            return Some(release);
-        }
-        self.releases.iter().rev().find(|(version, _)| fits(version)).map(|(_, release)| release)
+    fn newest(&self, allowed: &[VersionReq], may: impl Fn(&Release) -> bool) -> Option<&Arc<Release>> {
+        let fits = |version: &Version, release: &Release| {
+            allowed.iter().all(|range| range.matches(version)) && may(release)
+        };
+        let newest_first = || self.releases.iter().rev().filter(|(version, release)| fits(version, release));
+        let stable = newest_first().find(|(version, _)| version.pre.is_empty());
+        stable.or_else(|| newest_first().next()).map(|(_, release)| release)
     }
 
-    /// The version that a list shows.
-    pub(crate) fn shown(&self) -> Option<&Arc<Release>> {
-        self.newest(&[])
+    /// The version that a list shows: the newest that the viewer may have, else the newest.
+    fn shown(&self, viewer: &Viewer) -> Option<&Arc<Release>> {
+        self.newest(&[], |release| viewer.may_have(release)).or_else(|| self.newest(&[], |_| true))
     }
 }
 
@@ -146,10 +150,9 @@ pub(crate) struct Loaded {
 #[derive(Clone)]
 struct ByWeight;
 
-impl Weighter<(String, Version), Arc<Loaded>> for ByWeight {
-    fn weight(&self, _: &(String, Version), loaded: &Arc<Loaded>) -> u64 {
-        let parsed = loaded.kit.files().bytes() * 4;
-        u64::try_from(loaded.archive.len() + parsed).unwrap_or(u64::MAX).max(1)
+impl Weighter<Digest, Arc<Loaded>> for ByWeight {
+    fn weight(&self, _: &Digest, loaded: &Arc<Loaded>) -> u64 {
+        u64::try_from(loaded.archive.len() + loaded.kit.weight_bytes()).unwrap_or(u64::MAX).max(1)
     }
 }
 
@@ -179,65 +182,107 @@ impl Registry {
             keep: Keep::new(config.keep),
             refresh: config.refresh,
             index: RwLock::default(),
+            parts: Mutex::new(config.sources.iter().map(|_| Part::default()).collect()),
             in_use: Cache::with_weighter(256, IN_USE_MAX_BYTES, ByWeight),
-            told: tokio::sync::Mutex::default(),
             taken: Mutex::default(),
             sources: config.sources,
         })
     }
 
-    /// Looks at the sources, now and again and again until cancelled.
+    /// Looks at each source, now and again and again until cancelled: none waits for another.
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                () = self.look(Reach::Everything) => {}
-            }
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                () = tokio::time::sleep(self.refresh) => {}
-            }
+        let mut looking = JoinSet::new();
+        for place in 0..self.sources.len() {
+            let this = Arc::clone(&self);
+            looking.spawn(async move {
+                loop {
+                    this.look_at(place, Reach::Everything).await;
+                    tokio::time::sleep(this.refresh).await;
+                }
+            });
+        }
+        cancel.cancelled().await;
+        looking.shutdown().await;
+    }
+
+    /// Looks at every source, one after the other, and keeps what is new.
+    pub async fn look(self: &Arc<Self>, reach: Reach) {
+        for place in 0..self.sources.len() {
+            self.look_at(place, reach).await;
         }
     }
 
-    /// Looks at the sources, and keeps what is new. What is wrong with one kit or source is told in the log, once, and
-    /// stands in nobody else's way.
-    pub async fn look(self: &Arc<Self>, reach: Reach) {
-        let mut told = self.told.lock().await;
-        let mut wrong = BTreeSet::new();
-        let mut index = Index::default();
-        for source in &self.sources {
-            for problem in self.look_at(source, reach, &mut index).await {
-                wrong.insert(format!("{}: {problem}", source.name));
+    /// Looks at one source. What is wrong with it, or with one of its kits, is told in the log, once, and stands in nobody
+    /// else's way.
+    async fn look_at(self: &Arc<Self>, place: usize, reach: Reach) {
+        let Some(source) = self.sources.get(place) else { return };
+        let mut wrong = match tokio::time::timeout(LOOK_WITHIN, self.take_from(source, reach)).await {
+            Ok(wrong) => wrong,
+            Err(_) => vec![format!("it could not be looked at within {} s", LOOK_WITHIN.as_secs())],
+        };
+        let (this, from, known) = (Arc::clone(self), source.clone(), self.index());
+        let kept = tokio::task::spawn_blocking(move || this.kept(&from, &known)).await;
+        let (releases, mut unreadable) = match kept {
+            Ok(Ok(kept)) => kept,
+            // What was there is there still.
+            Ok(Err(cause)) => {
+                (self.parts().get(place).map(|part| part.releases.clone()).unwrap_or_default(), vec![cause])
             }
+            Err(cause) => (Vec::new(), vec![cause.to_string()]),
+        };
+        wrong.append(&mut unreadable);
+        let mut parts = self.parts();
+        if let Some(part) = parts.get_mut(place) {
+            part.releases = releases;
         }
-        for problem in wrong.difference(&told) {
-            tracing::warn!(problem, "not taken into the registry");
+        let (index, refused) = Index::of(&self.sources, &parts);
+        wrong.extend(refused.into_iter().filter(|(of, _)| *of == place).map(|(_, cause)| cause));
+        let wrong: BTreeSet<String> = wrong.into_iter().collect();
+        if let Some(part) = parts.get_mut(place) {
+            for problem in wrong.difference(&part.told) {
+                tracing::warn!(source = source.name, problem, "not taken into the registry");
+            }
+            part.told = wrong;
         }
-        *told = wrong;
-        let kits = index.kits.len();
+        drop(parts);
         let mut known = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        if known.kits.len() != kits {
-            tracing::info!(kits, "kits are there");
+        if known.kits.len() != index.kits.len() {
+            tracing::info!(kits = index.kits.len(), "kits are there");
         }
         *known = Arc::new(index);
     }
 
-    /// Looks at one source; answers with what is wrong.
-    async fn look_at(self: &Arc<Self>, source: &Source, reach: Reach, index: &mut Index) -> Vec<String> {
+    fn parts(&self) -> MutexGuard<'_, Vec<Part>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a source has anew; answers with what is wrong.
+    async fn take_from(self: &Arc<Self>, source: &Source, reach: Reach) -> Vec<String> {
         let mut wrong = Vec::new();
         match &source.place {
             Place::BuiltIn(contents) => {
                 let contents = Arc::clone(contents);
-                self.take(source, move || Ok(source::built_in(&contents)), &mut wrong).await;
+                self.take(
+                    source,
+                    move |take| source::built_in(&contents).into_iter().for_each(take),
+                    &mut wrong,
+                )
+                .await;
             }
             Place::Directory(path) => {
-                let path = path.clone();
-                let read = move || {
-                    source::directory(&path)
-                        .map_err(|cause| format!("{} cannot be read: {cause}", path.display()))
-                };
-                self.take(source, read, &mut wrong).await;
+                let directory = path.clone();
+                match blocking(move || source::directory(&directory)).await {
+                    Ok(Ok(kits)) => {
+                        let each = move |take: &mut dyn FnMut(Found)| {
+                            for kit in &kits {
+                                take(source::read(kit));
+                            }
+                        };
+                        self.take(source, each, &mut wrong).await;
+                    }
+                    Ok(Err(cause)) => wrong.push(format!("{} cannot be read: {cause}", path.display())),
+                    Err(cause) => wrong.push(cause.to_string()),
+                }
             }
             Place::Git(_) if reach == Reach::ThisMachine => {}
             Place::Git(git) => match git.versions().await {
@@ -249,34 +294,21 @@ impl Registry {
                 }
             },
         }
-        let (this, from) = (Arc::clone(self), source.clone());
-        let known = Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner));
-        let listed = tokio::task::spawn_blocking(move || this.kept(&from, &known)).await;
-        match listed {
-            Err(cause) => wrong.push(cause.to_string()),
-            Ok((releases, mut unreadable)) => {
-                wrong.append(&mut unreadable);
-                for release in releases {
-                    wrong.extend(index.add(source, release).err());
-                }
-            }
-        }
         wrong
     }
 
-    /// Keeps what a source has.
+    /// Keeps what a source has, one kit after the other.
     async fn take(
         self: &Arc<Self>,
         source: &Source,
-        read: impl FnOnce() -> Result<Vec<Found>, String> + Send + 'static,
+        each: impl FnOnce(&mut dyn FnMut(Found)) + Send + 'static,
         wrong: &mut Vec<String>,
     ) {
         let (this, from) = (Arc::clone(self), source.clone());
-        let taken = tokio::task::spawn_blocking(move || match read() {
-            Err(cause) => vec![cause],
-            Ok(found) => {
-                found.into_iter().filter_map(|found| this.take_one(&from, found, None).err()).collect()
-            }
+        let taken = tokio::task::spawn_blocking(move || {
+            let mut wrong = Vec::new();
+            each(&mut |found| wrong.extend(this.take_one(&from, found, None).err()));
+            wrong
         });
         wrong.extend(taken.await.unwrap_or_else(|cause| vec![cause.to_string()]));
     }
@@ -331,6 +363,9 @@ impl Registry {
         if let Some(tag) = tag.filter(|tag| *tag != version) {
             return Err(told(format!("the tag is {tag}, and kit.yaml says {version}")));
         }
+        if self.index().releases >= RELEASES_MAX {
+            return Err(told(format!("there are {RELEASES_MAX} releases already")));
+        }
         self.keep.put(&source.name, id, version, kit.files()).map_err(|cause| told(cause.to_string()))?;
         let mut taken = self.taken();
         if taken.contents.len() >= RELEASES_MAX {
@@ -345,11 +380,8 @@ impl Registry {
     }
 
     /// Everything that is kept of a source. What is known already is not read again: it never changes.
-    fn kept(&self, source: &Source, known: &Index) -> (Vec<Arc<Release>>, Vec<String>) {
-        let listed = match self.keep.list(&source.name) {
-            Ok(listed) => listed,
-            Err(cause) => return (Vec::new(), vec![cause.to_string()]),
-        };
+    fn kept(&self, source: &Source, known: &Index) -> Result<(Vec<Arc<Release>>, Vec<String>), String> {
+        let listed = self.keep.list(&source.name).map_err(|cause| cause.to_string())?;
         let (mut releases, mut wrong) = (Vec::new(), Vec::new());
         for (id, version) in listed {
             let there = known.kits.get(&id).filter(|entry| entry.source == source.name);
@@ -362,7 +394,7 @@ impl Registry {
                 Err(cause) => wrong.push(format!("{id} {version}: {cause}")),
             }
         }
-        (releases, wrong)
+        Ok((releases, wrong))
     }
 
     /// A release that is kept: what was checked when it came is not checked again.
@@ -378,8 +410,8 @@ impl Registry {
 
     fn load(&self, source: &str, id: &str, version: &Version) -> Result<Loaded, String> {
         let archive = self.keep.archive(source, id, version).map_err(|cause| cause.to_string())?;
-        let files = Files::from_tar_gz(archive.as_slice(), None)
-            .map_err(|cause| format!("{id} {version}: {cause}"))?;
+        let files =
+            Files::from_tar_gz(archive.as_slice()).map_err(|cause| format!("{id} {version}: {cause}"))?;
         let kit = Kit::load(files).map_err(|findings| {
             let first = findings.first().map(ToString::to_string).unwrap_or_default();
             format!("{id} {version}: {first}")
@@ -403,7 +435,7 @@ impl Registry {
         let index = self.index();
         let behind = (std::ops::Bound::Excluded(after.to_owned()), std::ops::Bound::Unbounded);
         let seen = index.kits.range(behind).filter(|(_, entry)| viewer.sees(entry.organisation.as_ref()));
-        seen.filter_map(|(_, entry)| Some((Arc::clone(entry.shown()?), entry.releases.len())))
+        seen.filter_map(|(_, entry)| Some((Arc::clone(entry.shown(viewer)?), entry.releases.len())))
             .filter(|(release, _)| fits(release))
             .take(limit)
             .collect()
@@ -418,19 +450,19 @@ impl Registry {
         let index = self.index();
         let entry = index.kits.get(id).filter(|entry| viewer.sees(entry.organisation.as_ref()));
         let entry = entry.ok_or_else(|| Error::not_found("kit", id))?;
-        // Below the plan nobody is told which versions there are.
-        if let Some(shown) = entry.shown() {
-            let least = entry.releases.values().map(|release| release.needed_plan()).min();
-            if least.is_some_and(|least| viewer.plan < least) {
-                viewer.admit(shown)?;
-            }
-        }
-        let release = entry.newest(ranges).ok_or_else(|| {
-            let wanted: Vec<_> = ranges.iter().map(ToString::to_string).collect();
-            Error::not_found("version", format!("{} of kit {id}", wanted.join(" and ")))
-        })?;
+        // The newest that the plan has; where it has none, the newest says which plan it takes.
+        let may = |release: &Release| viewer.may_have(release);
+        let release =
+            entry.newest(ranges, may).or_else(|| entry.newest(ranges, |_| true)).ok_or_else(|| {
+                let wanted: Vec<_> = ranges.iter().map(ToString::to_string).collect();
+                Error::not_found("version", format!("{} of kit {id}", wanted.join(" and ")))
+            })?;
         viewer.admit(release)?;
-        Ok(Resolved { release: Arc::clone(release), versions: entry.versions().cloned().collect() })
+        let there = entry.releases.iter().rev().filter(|(_, release)| viewer.may_have(release));
+        Ok(Resolved {
+            release: Arc::clone(release),
+            versions: there.map(|(version, _)| version.clone()).collect(),
+        })
     }
 
     /// Everything about a version of a kit, if the viewer may have it.
@@ -459,20 +491,19 @@ impl Registry {
     /// # Errors
     /// - [`Error::Internal`] if what is kept cannot be read.
     pub(crate) async fn whole(self: &Arc<Self>, release: &Release) -> Result<Arc<Loaded>> {
-        let Manifest { id, version, .. } = &release.manifest;
-        let key = (id.clone(), version.clone());
-        if let Some(loaded) = self.in_use.get(&key) {
-            return Ok(loaded);
-        }
-        let (this, source) = (Arc::clone(self), release.source.clone());
-        let (id, version) = key.clone();
-        let loaded = tokio::task::spawn_blocking(move || this.load(&source, &id, &version)).await;
-        let loaded = Arc::new(loaded.map_err(Error::internal)?.map_err(Error::internal)?);
-        if *loaded.kit.digest() != release.digest {
-            return Err(Error::internal(format!("{} {} is not what it was", key.0, key.1)));
-        }
-        self.in_use.insert(key, Arc::clone(&loaded));
-        Ok(loaded)
+        // By what it is: another kit may have the same name and version at another time.
+        let load = async {
+            let (this, source) = (Arc::clone(self), release.source.clone());
+            let (id, version) = (release.manifest.id.clone(), release.manifest.version.clone());
+            let loaded =
+                blocking(move || this.load(&source, &id, &version)).await?.map_err(Error::internal)?;
+            if *loaded.kit.digest() != release.digest {
+                let Manifest { id, version, .. } = &release.manifest;
+                return Err(Error::internal(format!("{id} {version} is not what it was")));
+            }
+            Ok(Arc::new(loaded))
+        };
+        self.in_use.get_or_insert_async(&release.digest, load).await
     }
 
     /// The version of a kit for a spec, and the verdict on the spec. The version is the newest that `range` and the spec
@@ -537,8 +568,19 @@ impl Registry {
 }
 
 impl Index {
-    /// Adds a release.
-    fn add(&mut self, source: &Source, release: Arc<Release>) -> Result<(), String> {
+    /// The index of what the sources have: an id belongs to the first that has it. Answers with what is not taken, too, and of
+    /// which source it is.
+    fn of(sources: &[Source], parts: &[Part]) -> (Self, Vec<(usize, String)>) {
+        let (mut index, mut refused) = (Self::default(), Vec::new());
+        for (place, (source, part)) in sources.iter().zip(parts).enumerate() {
+            for release in &part.releases {
+                refused.extend(index.add(source, release).err().map(|cause| (place, cause)));
+            }
+        }
+        (index, refused)
+    }
+
+    fn add(&mut self, source: &Source, release: &Arc<Release>) -> Result<(), String> {
         let Manifest { id, version, .. } = &release.manifest;
         if self.releases >= RELEASES_MAX {
             return Err(format!("{id} {version} is one of more than {RELEASES_MAX} releases"));
@@ -551,10 +593,7 @@ impl Index {
         if entry.source != source.name {
             return Err(format!("the kit {id} belongs to the source {}", entry.source));
         }
-        if entry.releases.len() >= VERSIONS_MAX {
-            return Err(format!("{id} {version} is one of more than {VERSIONS_MAX} versions"));
-        }
-        entry.releases.insert(version.clone(), release);
+        entry.releases.insert(version.clone(), Arc::clone(release));
         self.releases += 1;
         Ok(())
     }
@@ -596,7 +635,7 @@ pub(crate) fn read_range(field: &str, text: &str) -> Result<Option<VersionReq>> 
 /// The range of versions that a spec names, if it names one.
 fn range_of(spec: &str) -> Option<VersionReq> {
     let document = kombify_kit::read(spec, kombify_kit::SPEC_MAX_BYTES).ok()?;
-    VersionReq::parse(document.get("version")?.as_str()?).ok()
+    kombify_kit::read_range(document.get("version")?.as_str()?)
 }
 
 /// Runs what computes for a while where it holds up nobody.

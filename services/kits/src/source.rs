@@ -59,39 +59,37 @@ pub(crate) fn built_in(contents: &[(&'static str, &'static [u8])]) -> Vec<Found>
     found
 }
 
-/// What a directory has, sorted by name.
+/// Where the kits of a directory are, sorted by name: each is a directory, or an archive; or it is one kit itself.
 ///
 /// # Errors
 /// - if the directory cannot be read.
-pub(crate) fn directory(path: &Path) -> std::io::Result<Vec<Found>> {
+pub(crate) fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if path.join(MANIFEST).is_file() {
-        return Ok(vec![Found { at: path.display().to_string(), files: Files::from_directory(path) }]);
+        return Ok(vec![path.to_owned()]);
     }
-    let mut names = Vec::new();
+    let mut kits = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if names.len() >= KITS_MAX {
+        if kits.len() >= KITS_MAX {
             return Err(std::io::Error::other(format!("there are more than {KITS_MAX} entries")));
         }
-        if !name.starts_with('.') {
-            names.push(name);
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Not through a link: what it leads to is not of this directory.
+        let kind = entry.file_type()?;
+        if !name.starts_with('.') && (kind.is_dir() || (kind.is_file() && name.ends_with(".tar.gz"))) {
+            kits.push(entry.path());
         }
     }
-    names.sort();
-    let mut found = Vec::new();
-    for name in names {
-        let at = path.join(&name);
-        // Not through a link: what it leads to is not of this directory.
-        let Ok(kind) = at.symlink_metadata() else { continue };
-        let files = if kind.is_dir() {
-            Files::from_directory(&at)
-        } else if kind.is_file() && name.ends_with(".tar.gz") {
-            std::fs::File::open(&at).map_err(ReadError::from).and_then(|file| Files::from_tar_gz(file, None))
-        } else {
-            continue;
-        };
-        found.push(Found { at: at.display().to_string(), files });
-    }
-    Ok(found)
+    kits.sort();
+    Ok(kits)
+}
+
+/// Reads the kit there.
+pub(crate) fn read(path: &Path) -> Found {
+    let files = if path.is_dir() {
+        Files::from_directory(path)
+    } else {
+        std::fs::File::open(path).map_err(ReadError::from).and_then(Files::from_tar_gz)
+    };
+    Found { at: path.display().to_string(), files }
 }

@@ -6,7 +6,7 @@ use kombify_contracts::kombify::kits::v1::{
     GetTenantKitRequest, Kit, KitSummary, ListTenantKitsRequest, ResolveKitRequest,
 };
 use kombify_core::stack::PinnedKit;
-use kombify_core::{Error, Result, TenantId};
+use kombify_core::{Result, TenantId};
 use kombify_mesh::client::Peer;
 use kombify_mesh::status::to_fault;
 
@@ -16,24 +16,24 @@ pub trait KitRegistry: Send + Sync + 'static {
     /// The newest version of a kit that `range` and the spec allow; an empty range allows all.
     ///
     /// # Errors
-    /// - [`Error::NotFound`] if there is no such kit or version for the tenant.
-    /// - [`Error::PlanInsufficient`] below the kit's plan.
-    /// - [`Error::Invalid`] if something is wrong with the spec, or the range is none ("kitVersion").
-    /// - [`Error::Unavailable`] if the registry is away.
+    /// - [`kombify_core::Error::NotFound`] if there is no such kit or version for the tenant.
+    /// - [`kombify_core::Error::PlanInsufficient`] below the kit's plan.
+    /// - [`kombify_core::Error::Invalid`] if something is wrong with the spec, or the range is none ("range").
+    /// - [`kombify_core::Error::Unavailable`] if the registry is away.
     async fn pin(&self, tenant: TenantId, kit: &str, range: &str, spec: &str) -> Result<PinnedKit>;
 
     /// The kits that the tenant sees, by id; the first hundred.
     ///
     /// # Errors
-    /// - [`Error::Unavailable`] if the registry is away.
+    /// - [`kombify_core::Error::Unavailable`] if the registry is away.
     async fn list(&self, tenant: TenantId) -> Result<Vec<KitSummary>>;
 
     /// Everything about a kit.
     ///
     /// # Errors
-    /// - [`Error::NotFound`] if there is no such kit for the tenant.
-    /// - [`Error::PlanInsufficient`] below the kit's plan.
-    /// - [`Error::Unavailable`] if the registry is away.
+    /// - [`kombify_core::Error::NotFound`] if there is no such kit for the tenant.
+    /// - [`kombify_core::Error::PlanInsufficient`] below the kit's plan.
+    /// - [`kombify_core::Error::Unavailable`] if the registry is away.
     async fn get(&self, tenant: TenantId, kit: &str) -> Result<Kit>;
 }
 
@@ -61,7 +61,7 @@ impl KitRegistry for MeshKits {
             spec_yaml: spec.to_owned(),
         };
         let answer = KitServiceClient::new(self.0.clone()).resolve_kit(request).await;
-        let answer = answer.map_err(|status| as_asked(to_fault(&status)))?;
+        let answer = answer.map_err(|status| to_fault(&status))?;
         let found = answer.into_inner().data.unwrap_or_default();
         Ok(PinnedKit { id: found.id, version: found.version, digest: found.digest })
     }
@@ -78,13 +78,4 @@ impl KitRegistry for MeshKits {
         let answer = KitServiceClient::new(self.0.clone()).get_tenant_kit(request).await;
         Ok(answer.map_err(|status| to_fault(&status))?.into_inner().data.unwrap_or_default())
     }
-}
-
-/// What was wrong, by the names of who asked the Stack.
-fn as_asked(fault: Error) -> Error {
-    let Error::Remote(mut remote) = fault else { return fault };
-    if let Some(message) = remote.details.fields.remove("range") {
-        remote.details.fields.insert("kitVersion".to_owned(), message);
-    }
-    Error::Remote(remote)
 }

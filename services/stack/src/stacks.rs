@@ -1,5 +1,7 @@
 //! Stacks: made, read, changed and deleted by members.
 
+use std::collections::BTreeMap;
+
 use kombify_contracts::kombify::stack::v1::stack_service_server::StackService;
 use kombify_contracts::kombify::stack::v1::{
     CreateStackRequest, CreateStackResponse, DeleteStackRequest, DeleteStackResponse, GetStackRequest,
@@ -33,10 +35,15 @@ impl Stacks {
             return Err(Error::invalid("kitVersion", "must be empty without a kit"));
         }
         check_spec("specYaml", &spec_yaml)?;
+        let name = name.parse()?;
+        // A repeat is answered by what was made, whatever the registry says now.
+        if let Some(earlier) = StackStore::repeated(&*self.host.keep, scope, &opened.change).await? {
+            return Ok(convert::stack(earlier));
+        }
         let stack = NewStack {
             id: self.host.ids.stack(opened.change.time),
-            name: name.parse()?,
-            kit: self.pin(scope, &kit, &kit_version, &spec_yaml).await?,
+            name,
+            kit: self.pin(scope, &kit, ("kitVersion", &kit_version), &spec_yaml).await?,
             spec_yaml,
         };
         let limits = self.host.limits(scope).await?.into();
@@ -87,7 +94,7 @@ impl Stacks {
             name.as_ref().map(|name| name.parse()).transpose()?;
         let limits = self.host.limits(scope).await?.into();
         let asks = spec_yaml.is_some() || kit.is_some() || kit_version.is_some();
-        for tries in (0..TRIES).rev() {
+        for _ in 0..TRIES {
             let (etag, kit) = if asks {
                 let stack = StackStore::find(&*self.host.keep, scope, id).await?;
                 let stack = stack.ok_or_else(|| Error::not_found("stack", id))?;
@@ -98,7 +105,7 @@ impl Stacks {
             };
             let patch = StackPatch { name: name.clone(), spec_yaml: spec_yaml.clone(), kit };
             match StackStore::update(&*self.host.keep, scope, change, id, etag, patch, limits).await {
-                Err(Error::PreconditionFailed(_)) if asks && wanted.is_none() && tries > 0 => {}
+                Err(Error::PreconditionFailed(_)) if asks && wanted.is_none() => {}
                 done => return done,
             }
         }
@@ -126,15 +133,31 @@ impl Stacks {
             present.filter(|present| present.id == kit).map(|present| format!("={}", present.version));
         let range = kit_version.clone().or(pinned).unwrap_or_default();
         let spec = spec_yaml.as_deref().unwrap_or(&stack.spec_yaml);
-        Ok(Some(self.pin(scope, kit, &range, spec).await?))
+        let pinned = self.pin(scope, kit, ("update.kitVersion", &range), spec).await?;
+        // The version stays, and so does what it is.
+        let stays = present.filter(|present| kit_version.is_none() && present.id == kit);
+        if let (Some(before), Some(after)) = (stays, &pinned)
+            && before.digest != after.digest
+        {
+            let message = format!("{kit} {} is another one now: send kitVersion to take it", before.version);
+            return Err(Error::Conflict(message));
+        }
+        Ok(Some(pinned))
     }
 
     /// The version of a kit that a stack is pinned to; `None`: it is a draft.
-    async fn pin(&self, scope: TenantScope, kit: &str, range: &str, spec: &str) -> Result<Option<PinnedKit>> {
+    async fn pin(
+        &self,
+        scope: TenantScope,
+        kit: &str,
+        (field, range): (&str, &str),
+        spec: &str,
+    ) -> Result<Option<PinnedKit>> {
         if kit.is_empty() {
             return Ok(None);
         }
-        self.host.kits.pin(scope.tenant(), kit, range, spec).await.map(Some)
+        let pinned = self.host.kits.pin(scope.tenant(), kit, range, spec).await;
+        pinned.map(Some).map_err(|fault| as_asked(fault, field))
     }
 
     async fn delete(&self, scope: TenantScope, opened: Opened<DeleteStackRequest>) -> Result<()> {
@@ -144,6 +167,26 @@ impl Stacks {
         tracing::info!(tenant.id = %scope.tenant(), stack.id = %id, "stack deleted");
         Ok(())
     }
+}
+
+/// What was wrong, by the names of who asked the Stack: the registry has the range under a name of its own.
+fn as_asked(mut fault: Error, field: &str) -> Error {
+    let rename = |fields: &mut BTreeMap<String, String>| {
+        if let Some(message) = fields.remove("range") {
+            fields.insert(field.to_owned(), message);
+        }
+    };
+    if let Error::Invalid(fields) = &mut fault {
+        rename(fields);
+    }
+    if let Error::Remote(remote) = &mut fault {
+        rename(&mut remote.details.fields);
+        // Where only the range is wrong, the message names it, too.
+        if let Some(rest) = remote.message.strip_prefix("range ") {
+            remote.message = format!("{field} {rest}");
+        }
+    }
+    fault
 }
 
 /// The contract bounds characters; the store bounds bytes.

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use kombify_kit::Files;
 
-use super::{copy, default_spec, file, ours, shape};
+use super::{copy, default_spec, ours, shape};
 use crate::house::House;
 
 fn said(output: &Output) -> String {
@@ -46,7 +46,7 @@ fn a_new_kit_is_well_and_packs_to_the_same_bytes_each_time() {
     assert!(packed.status.success(), "{}", said(&packed));
     let digest = said(&packed).split_whitespace().last().unwrap().to_owned();
     let archive = fs::read(at("weather-0.1.0.tar.gz")).unwrap();
-    let files = Files::from_tar_gz(archive.as_slice(), None).unwrap();
+    let files = Files::from_tar_gz(archive.as_slice()).unwrap();
     assert_eq!((files.digest().to_string(), files.to_tar_gz()), (digest, archive));
     let validated = kits(&["validate", &at("weather-0.1.0.tar.gz")]);
     assert!(validated.status.success(), "{}", said(&validated));
@@ -75,7 +75,12 @@ fn what_is_broken_in_a_kit_is_told_by_its_line() {
             "license:",
             "kit.yaml:6:1: UNKNOWN_FIELD license: is a field that is not known here (did you mean `licence`?)",
         ),
-        ("kit.yaml", "tag: v1.11.0", "tag: latest", "ConstraintViolation"),
+        (
+            "kit.yaml",
+            "tag: v1.11.0",
+            "tag: latest",
+            "CONSTRAINT_VIOLATION services[0].image.tag: `latest` is a tag that moves",
+        ),
         (
             "compose.yaml",
             "settings.port }}:8000",
@@ -108,14 +113,7 @@ fn what_is_broken_in_a_kit_is_told_by_its_line() {
         assert!(text.contains(from), "{name} {from}");
         fs::write(&path, text.replacen(from, to, 1)).unwrap();
         let validated = kits(&["validate", &kit]);
-        if expected == "ConstraintViolation" {
-            assert!(
-                said(&validated)
-                    .contains("CONSTRAINT_VIOLATION services[0].image.tag: `latest` is a tag that moves")
-            );
-        } else {
-            assert!(said(&validated).contains(expected), "{name}: {}", said(&validated));
-        }
+        assert!(said(&validated).contains(expected), "{name}: {}", said(&validated));
         assert_eq!(validated.status.success(), expected.is_empty(), "{}", said(&validated));
         fs::write(&path, text).unwrap();
     }
@@ -182,5 +180,4 @@ fn a_hostile_directory_is_refused_by_the_commands_too() {
     let validated = house.run(&["kits", "validate", home.join("names").to_str().unwrap()], &[]);
     assert!(!validated.status.success() && said(&validated).contains("link"), "{}", said(&validated));
     assert!(!said(&validated).contains("root:"), "{}", said(&validated));
-    assert!(file("dns", "README.md").starts_with("# "));
 }

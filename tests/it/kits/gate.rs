@@ -141,12 +141,89 @@ async fn a_custom_kit_is_its_organisations_alone_and_needs_enterprise() {
     assert_eq!(refused.refused(403, "AUTH_INSUFFICIENT")["details"]["requiredPlan"], "enterprise");
     house.call("GET", "/v1/stackkits/carols").by(&carol).send().await.data();
     for (token, kit) in [(&bob, "carols"), (&carol, "bobs")] {
-        for path in ["", "/download"] {
+        for (verb, path) in [("GET", ""), ("GET", "/download"), ("POST", "/validate"), ("POST", "/render")] {
             let path = format!("/v1/stackkits/{kit}{path}");
-            house.call("GET", &path).by(token).send().await.refused(404, "NOT_FOUND");
+            let call = house.call(verb, &path).by(token);
+            let call = if verb == "POST" { call.json(&json!({"specYaml": "a: 1"})) } else { call };
+            call.send().await.refused(404, "NOT_FOUND");
         }
     }
     fs::remove_dir_all(&kits).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kit_of_the_same_name_from_an_earlier_source_is_never_mistaken_for_the_custom_one() {
+    let house = House::fresh();
+    let (public, own) = (house.data().with_file_name("public"), house.data().with_file_name("own"));
+    fs::create_dir(&public).unwrap();
+    let secret = |name: &str, text: String| match name {
+        "README.md" => "# Ours alone\n".to_owned(),
+        _ => text,
+    };
+    copy("dns", &own, "names", secret);
+    house.configure_with(&format!(
+        "[kits]\nrefresh_seconds = 1\n[[kits.sources]]\nname = \"public\"\npath = \"{}\"\n\
+         [[kits.sources]]\nname = \"carol\"\npath = \"{}\"\norganisation = \"310000000000000004\"\n",
+        public.display(),
+        own.display()
+    ));
+    let mut house = house;
+    house.start();
+    let (alice, carol) = (house.token("alice"), house.token("carol"));
+    let download = "/v1/stackkits/names/download";
+    let hers = house.call("GET", download).by(&carol).send().await;
+    assert_eq!(hers.status, 200);
+    house.call("GET", download).by(&alice).send().await.refused(404, "NOT_FOUND");
+    copy("dns", &public, "names", |_, text| text);
+    until("everybody's kit of that name is there", HANDED_WITHIN, async || {
+        house.call("GET", "/v1/stackkits/names").by(&alice).send().await.status == 200
+    })
+    .await;
+    let kit = house.call("GET", "/v1/stackkits/names").by(&alice).send().await;
+    assert!(!kit.text.contains("Ours alone"));
+    let archive = house.call("GET", download).by(&alice).send().await;
+    assert_ne!(archive.bytes, hers.bytes);
+    let read = kombify_kit::Files::from_tar_gz(archive.bytes.as_slice()).unwrap();
+    assert_eq!(kit.data()["digest"], read.digest().to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_version_is_the_newest_that_the_plan_has() {
+    let house = House::fresh();
+    let dir = house.data().with_file_name("kits");
+    for (version, plan) in [("1.0.0", "free"), ("1.1.0", "pro"), ("1.2.0", "enterprise")] {
+        copy("dns", &dir.join(version), "names", |name, text| match name {
+            "kit.yaml" => text
+                .replace("\nversion: 1.0.0\n", &format!("\nversion: {version}\n"))
+                .replace("minPlan: free", &format!("minPlan: {plan}")),
+            _ => text,
+        });
+    }
+    let source = |version: &str| {
+        format!("[[kits.sources]]\nname = \"dir\"\npath = \"{}\"\n", dir.join(version).display())
+    };
+    let mut house = house;
+    for version in ["1.0.0", "1.1.0", "1.2.0"] {
+        house.configure_with(&source(version));
+        house.start();
+        assert!(house.terminate().success());
+    }
+    house.start();
+    for (user, newest, versions) in [
+        ("alice", "1.0.0", json!(["1.0.0"])),
+        ("bob", "1.1.0", json!(["1.1.0", "1.0.0"])),
+        ("carol", "1.2.0", json!(["1.2.0", "1.1.0", "1.0.0"])),
+    ] {
+        let token = house.token(user);
+        let kit = house.call("GET", "/v1/stackkits/names").by(&token).send().await;
+        assert_eq!((&kit.data()["version"], &kit.data()["versions"]), (&json!(newest), &versions), "{user}");
+        let listed = house.call("GET", "/v1/stackkits?search=names").by(&token).send().await;
+        let own = listed.list().iter().find(|kit| kit["id"] == "names").unwrap();
+        assert_eq!((&own["version"], &own["available"]), (&json!(newest), &json!(true)), "{user}");
+    }
+    let alice = house.token("alice");
+    let above = house.call("GET", "/v1/stackkits/names?version=1.2.0").by(&alice).send().await;
+    assert_eq!(above.refused(403, "AUTH_INSUFFICIENT")["details"]["requiredPlan"], "enterprise");
 }
 
 #[tokio::test(flavor = "multi_thread")]

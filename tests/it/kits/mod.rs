@@ -20,14 +20,9 @@ fn ours() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kits")
 }
 
-/// A file of a kit that we ship.
-fn file(kit: &str, name: &str) -> String {
-    fs::read_to_string(ours().join(kit).join(name)).unwrap()
-}
-
 /// The spec of a kit to start from.
 fn default_spec(kit: &str) -> String {
-    file(kit, "default-spec.yaml")
+    fs::read_to_string(ours().join(kit).join("default-spec.yaml")).unwrap()
 }
 
 /// Asks for the verdict on a spec.

@@ -129,6 +129,69 @@ async fn a_stack_stays_at_its_version_until_another_one_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_faults_are_told_as_far_as_an_answer_goes() {
+    let house = House::up();
+    let alice = house.token("alice");
+    tenant(&house, &alice, "home").await;
+    let mut spec = default_spec("dns");
+    for number in 0..150 {
+        spec += &["unknown_field_number_", &number.to_string(), ": x\n"].concat();
+    }
+    let verdict = validate(&house, &alice, "dns", &spec).await;
+    assert_eq!(verdict["errors"].as_array().unwrap().len(), 100);
+    for (path, body) in [
+        ("/v1/stackkits/dns/render", json!({"specYaml": spec})),
+        ("/v1/stacks", json!({"name": "wrong", "kit": "dns", "specYaml": spec})),
+    ] {
+        for module in [Module::Gateway, if path == "/v1/stacks" { Module::Stack } else { Module::Kits }] {
+            let refused = house.call_at(module, "POST", path).by(&alice).json(&body).send().await;
+            let details = &refused.refused(400, "VALIDATION_FAILED")["details"];
+            let named = details["fields"].as_object().unwrap().len();
+            let left_out: usize = details["fieldsLeftOut"].as_str().unwrap().parse().unwrap();
+            assert!((20..=64).contains(&named), "{named}");
+            assert_eq!(named + left_out, 100, "{path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_race_are_made_one_after_the_other_and_a_repeat_asks_nobody() {
+    let mut house = House::fresh().without_limits();
+    house.start();
+    let alice = house.token("alice");
+    tenant(&house, &alice, "home").await;
+    let spec = default_spec("dns");
+    let body = json!({"name": "home-dns", "kit": "dns", "specYaml": spec});
+    let create = || house.call("POST", "/v1/stacks").by(&alice).json(&body).header("idempotency-key", "once");
+    let made = create().send().await.data().clone();
+    let path = format!("/v1/stacks/{}", made["id"].as_str().unwrap());
+    let mut racing = tokio::task::JoinSet::new();
+    for number in 0..32 {
+        let (outside, alice, path) = (house.outside(), alice.clone(), path.clone());
+        let body = json!({"specYaml": format!("{spec}# {number}\n")});
+        racing.spawn(async move { outside.call("PATCH", &path).by(&alice).json(&body).send().await });
+    }
+    let answers = racing.join_all().await;
+    for answer in &answers {
+        // Whoever is overtaken again and again is told so, and never of an etag that was not sent.
+        assert!(answer.status == 200 || answer.status == 409, "{}", answer.text);
+    }
+    assert!(answers.iter().filter(|answer| answer.status == 200).count() >= 3);
+
+    // The registry goes away: what was made is told all the same.
+    assert!(house.terminate().success());
+    house.start_without("kits");
+    let again = house
+        .call("POST", "/v1/stacks")
+        .by(&house.token("alice"))
+        .json(&body)
+        .header("idempotency-key", "once")
+        .send()
+        .await;
+    assert_eq!(again.data()["id"], made["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_kits_are_away_only_what_names_one_is_refused() {
     let mut house = House::fresh();
     house.start_without("kits");

@@ -88,17 +88,17 @@ fn hex_digit(digit: u8) -> Option<u8> {
 }
 
 impl Files {
-    /// Reads a tar archive to its end. With `strip`, everything must lie in that one top folder, which is taken off.
+    /// Reads a tar archive to its end.
     ///
     /// # Errors
     /// - [`ReadError::Hostile`] if there is a file that does not fit, or something else than files and folders.
     /// - [`ReadError::Archive`] if it is no ustar archive, or none to its end.
     /// - [`ReadError::Length`] if it has more than [`TAR_BYTES_MAX`] bytes.
     /// - [`ReadError::Io`] if `source` fails.
-    pub fn from_tar(source: impl Read, strip: Option<&str>) -> Result<Self, ReadError> {
+    pub fn from_tar(source: impl Read) -> Result<Self, ReadError> {
         // One byte more: an archive that is too long uses the limit up.
         let mut source = source.take(TAR_BYTES_MAX + 1);
-        let files = read_entries(&mut source, strip);
+        let files = read_entries(&mut source);
         if source.limit() == 0 { Err(ReadError::Length { limit_bytes: TAR_BYTES_MAX }) } else { files }
     }
 
@@ -108,9 +108,9 @@ impl Files {
     /// - As [`Files::from_tar`].
     /// - [`ReadError::Archive`] if gzip's own check does not hold, or something follows.
     /// - [`ReadError::Length`] if it has more than [`GZIP_BYTES_MAX`] bytes.
-    pub fn from_tar_gz(source: impl Read, strip: Option<&str>) -> Result<Self, ReadError> {
+    pub fn from_tar_gz(source: impl Read) -> Result<Self, ReadError> {
         let mut gzip = GzDecoder::new(BufReader::new(source.take(GZIP_BYTES_MAX + 1)));
-        let files = Self::from_tar(&mut gzip, strip);
+        let files = Self::from_tar(&mut gzip);
         let mut source = gzip.into_inner();
         if source.get_ref().limit() == 0 {
             return Err(ReadError::Length { limit_bytes: GZIP_BYTES_MAX });
@@ -169,17 +169,17 @@ enum Kind {
     Note,
 }
 
-fn read_entries(source: &mut impl Read, strip: Option<&str>) -> Result<Files, ReadError> {
+fn read_entries(source: &mut impl Read) -> Result<Files, ReadError> {
     let mut files = Files::default();
     let mut is_first = true;
     while let Some(Header { path, kind, bytes }) = read_header(source)? {
         match kind {
             Kind::File => {
-                let path = below(&path, strip)?;
+                let path = below(&path);
                 files.check(path, bytes)?;
                 files.insert(path, read_content(source, bytes)?)?;
             }
-            Kind::Folder => check_folder(&path, bytes, strip)?,
+            Kind::Folder => check_folder(&path, bytes)?,
             Kind::Note => {
                 let is_short = is_first && bytes <= BLOCK_BYTES;
                 if !is_short || !is_comment(&read_content(source, bytes)?) {
@@ -243,25 +243,21 @@ fn read_content(source: &mut impl Read, bytes: usize) -> Result<Vec<u8>, ReadErr
     Ok(content)
 }
 
-/// The path in the folder that is taken off.
-fn below<'a>(path: &'a str, strip: Option<&str>) -> Result<&'a str, Hostile> {
-    let path = path.strip_prefix("./").unwrap_or(path);
-    let Some(folder) = strip else { return Ok(path) };
-    path.strip_prefix(folder)
-        .and_then(|rest| rest.strip_prefix('/'))
-        .ok_or_else(|| Hostile::new(path, Wrong::Outside { folder: folder.to_owned() }))
+/// The path without the `./` that `tar` writes before it.
+fn below(path: &str) -> &str {
+    path.strip_prefix("./").unwrap_or(path)
 }
 
 /// A folder means nothing, but it must lie where files might.
-fn check_folder(path: &str, bytes: usize, strip: Option<&str>) -> Result<(), ReadError> {
+fn check_folder(path: &str, bytes: usize) -> Result<(), ReadError> {
     if bytes > 0 {
         return Err(ReadError::Archive("a folder has content"));
     }
     let path = path.strip_suffix('/').unwrap_or(path);
-    if path == "." || strip.is_some_and(|folder| path.strip_prefix("./").unwrap_or(path) == folder) {
+    if path == "." {
         return Ok(());
     }
-    let path = below(path, strip)?;
+    let path = below(path);
     check_path(path).map_err(|wrong| Hostile::new(path, wrong).into())
 }
 

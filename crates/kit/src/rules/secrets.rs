@@ -71,8 +71,11 @@ fn named(
             for entry in entries {
                 let inner = path.key(&entry.key);
                 budget.spend(entry.key.len() / 16)?;
-                let plain =
-                    entry.value.as_str().is_some_and(|text| !text.is_empty() && !text.starts_with(REFERENCE));
+                let plain = match &entry.value.value {
+                    Value::Text { text, .. } => !text.is_empty() && !text.starts_with(REFERENCE),
+                    Value::Int(_) | Value::Float(_) => true,
+                    Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => false,
+                };
                 if plain && SECRET_NAME.is_match(&entry.key) {
                     found.push((entry.value.at, inner.to_string()));
                 } else {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use semver::VersionReq;
-
 use super::{Findings, Spec};
 use crate::budget::Exhausted;
 use crate::manifest::Role;
 use crate::node::{Node, printable};
 use crate::problem::{Code, Problem};
+use crate::range::read_range;
 
 pub(super) fn check(spec: &Spec<'_>, findings: &mut Findings<'_>) -> Result<(), Exhausted> {
     kit(spec, findings);
@@ -30,16 +29,16 @@ fn version(spec: &Spec<'_>, findings: &mut Findings<'_>) {
     let Some((node, text)) = spec.root.get("version").and_then(|node| Some((node, node.as_str()?))) else {
         return;
     };
-    let problem = match VersionReq::parse(text) {
-        Err(_) => Problem::new(Code::InvalidFormat, node.at, "version", "must be a range of semver versions")
+    let problem = match read_range(text) {
+        None => Problem::new(Code::InvalidFormat, node.at, "version", "must be a range of semver versions")
             .hint("for example ^1.0 or =1.2.3"),
-        Ok(range) if !range.matches(&spec.manifest.version) => {
+        Some(range) if !range.matches(&spec.manifest.version) => {
             let message =
                 format!("does not allow {}, the version that it is checked against", spec.manifest.version);
             Problem::new(Code::ConstraintViolation, node.at, "version", message)
                 .hint(format!("for example ^{}", spec.manifest.version))
         }
-        Ok(_) => return,
+        Some(_) => return,
     };
     findings.error(problem);
 }

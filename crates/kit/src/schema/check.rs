@@ -1,6 +1,9 @@
 //! Holds a document against a schema.
 
+use std::collections::HashSet;
+
 use super::compile::number;
+use super::fill;
 use super::{Format, Others, Place, ROOT, Rule, Schema};
 use crate::budget::{Budget, Exhausted};
 use crate::node::{Node, Path, Value, printable};
@@ -74,7 +77,7 @@ impl Checker<'_> {
     }
 
     fn choice(&mut self, choices: &[Node], node: &Node, path: &Path) -> Result<(), Exhausted> {
-        self.budget.spend(choices.len())?;
+        self.budget.spend(choices.iter().map(fill::weight).sum::<usize>() + fill::weight(node))?;
         if choices.iter().any(|choice| same(choice, node)) {
             return Ok(());
         }
@@ -136,7 +139,11 @@ impl Checker<'_> {
             format!("must be more than {least}")
         } else if let Some(most) = exclusive.most.filter(|most| value >= *most) {
             format!("must be less than {most}")
-        } else if let Some(step) = rule.multiple_of.filter(|step| (value / step).fract() != 0.0) {
+        } else if let Some(step) = rule.multiple_of.filter(|step| {
+            let times = value / step;
+            // Decimal fractions are a little off.
+            (times - times.round()).abs() > 1e-9 * times.abs().max(1.0)
+        }) {
             format!("must be a multiple of {step}")
         } else {
             return;
@@ -159,9 +166,10 @@ impl Checker<'_> {
             self.tell(Code::ConstraintViolation, node, path, message, rule.title.clone());
         }
         if rule.unique {
+            let mut seen = HashSet::new();
             for (index, item) in items.iter().enumerate() {
-                self.budget.spend(index)?;
-                if items.iter().take(index).any(|earlier| same(earlier, item)) {
+                self.budget.spend(fill::weight(item))?;
+                if !seen.insert(item.to_json().to_string()) {
                     let message = "is there already".to_owned();
                     self.tell(Code::ConstraintViolation, item, &path.index(index), message, String::new());
                 }

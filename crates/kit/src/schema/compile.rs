@@ -239,7 +239,12 @@ impl Compiler {
             return;
         }
         // RE2's classes are those of ASCII, as CUE reads them.
-        match RegexBuilder::new(&ascii(text)).size_limit(PATTERN_MAX_BYTES).nest_limit(50).build() {
+        let Some(ascii) = ascii(text) else {
+            let message = "has \\D, \\S or \\W within brackets: write what they stand for";
+            self.fault(Code::InvalidFormat, value, path, message);
+            return;
+        };
+        match RegexBuilder::new(&ascii).size_limit(PATTERN_MAX_BYTES).nest_limit(50).build() {
             Ok(pattern) => {
                 self.patterns.insert(text.to_owned(), pattern.clone());
                 rule.pattern = Some(pattern);
@@ -297,8 +302,9 @@ pub(super) fn number(node: &Node) -> Option<f64> {
     }
 }
 
-/// `\d`, `\s` and `\w` as RE2 has them: of ASCII alone.
-fn ascii(pattern: &str) -> String {
+/// The pattern with `\d`, `\s` and `\w` as RE2 has them: of ASCII alone. `None`: their opposites stand within brackets, where
+/// there is no word for them.
+fn ascii(pattern: &str) -> Option<String> {
     let mut out = String::with_capacity(pattern.len());
     let (mut escaped, mut class) = (false, false);
     for one in pattern.chars() {
@@ -313,6 +319,7 @@ fn ascii(pattern: &str) -> String {
             match (set, class, one) {
                 (Some((inner, _)), true, _) => out.push_str(inner),
                 (Some((_, whole)), false, _) => out.push_str(whole),
+                (None, true, 'D' | 'S' | 'W') => return None,
                 (None, false, 'D') => out.push_str("[^0-9]"),
                 (None, false, 'S') => out.push_str(r"[^\t\n\x0c\r ]"),
                 (None, false, 'W') => out.push_str("[^0-9A-Za-z_]"),
@@ -338,7 +345,7 @@ fn ascii(pattern: &str) -> String {
     if escaped {
         out.push('\\');
     }
-    out
+    Some(out)
 }
 
 #[cfg(test)]
@@ -354,7 +361,8 @@ mod tests {
             (r"\W\.", r"[^0-9A-Za-z_]\."),
             (r"a\", r"a\"),
         ] {
-            assert_eq!(ascii(pattern), expected);
+            assert_eq!(ascii(pattern).as_deref(), Some(expected));
         }
+        assert_eq!(ascii(r"[\D]"), None);
     }
 }

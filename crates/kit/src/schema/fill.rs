@@ -4,17 +4,19 @@ use super::{Others, Place, ROOT, Rule, Schema};
 use crate::budget::{Budget, Exhausted};
 use crate::node::{Entry, Node, Value};
 use crate::problem::Position;
-use crate::yaml::DEPTH_MAX;
+use crate::yaml::{DEPTH_MAX, NODES_MAX};
 
 pub(super) fn fill(schema: &Schema, document: &Node, budget: &mut Budget) -> Option<Node> {
     let mut whole = document.clone();
-    Filler { schema, budget }.value(ROOT, &mut whole, 0).ok()?;
+    Filler { schema, budget, filled: 0 }.value(ROOT, &mut whole, 0).ok()?;
     Some(whole)
 }
 
 struct Filler<'a> {
     schema: &'a Schema,
     budget: &'a mut Budget,
+    /// How much was filled in: what is checked afterwards stays about as large as a document may be.
+    filled: usize,
 }
 
 impl Filler<'_> {
@@ -73,6 +75,12 @@ impl Filler<'_> {
         self.budget.spend(1)?;
         let schema = self.schema;
         if let Some(default) = schema.chain(place).find_map(|rule| rule.default.as_ref()) {
+            let weight = weight(default);
+            self.budget.spend(weight)?;
+            self.filled += weight;
+            if self.filled > NODES_MAX {
+                return Err(Exhausted);
+            }
             return Ok(Some(placed(default, at)));
         }
         let mut entries: Vec<Entry> = Vec::new();
@@ -89,6 +97,14 @@ impl Filler<'_> {
         }
         Ok((!entries.is_empty()).then_some(Node { value: Value::Map(entries), at }))
     }
+}
+
+/// What it costs to copy a value: each value in it, and its text.
+pub(super) fn weight(node: &Node) -> usize {
+    let text = node.as_str().map_or(0, str::len);
+    let items: usize = node.items().iter().map(weight).sum();
+    let entries: usize = node.entries().iter().map(|entry| entry.key.len() / 16 + weight(&entry.value)).sum();
+    1 + text / 16 + items + entries
 }
 
 /// A default, where the one that is without it stands.

@@ -10,7 +10,7 @@ mod fill;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use regex::Regex;
 
@@ -178,6 +178,13 @@ impl Schema {
     /// - everything that is wrong with it, or that is not known here.
     pub fn compile(schema: &Node) -> Result<Self, Vec<Problem>> {
         compile::compile(schema)
+    }
+
+    /// About how much memory it takes, in bytes: patterns take most.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        let patterns: HashSet<&str> =
+            self.rules.iter().filter_map(|rule| rule.pattern.as_ref()).map(Regex::as_str).collect();
+        self.rules.len() * size_of::<Rule>() + patterns.len() * PATTERN_MAX_BYTES / 2
     }
 
     /// Checks the shape of `document`.
