@@ -626,10 +626,8 @@ pub(crate) fn read_range(field: &str, text: &str) -> Result<Option<VersionReq>> 
     if text.is_empty() {
         return Ok(None);
     }
-    let range = VersionReq::parse(text).map_err(|_| {
-        Error::invalid(field, "must be a range of semver versions, for example ^1.0 or =1.2.3")
-    })?;
-    Ok(Some(range))
+    let wrong = || Error::invalid(field, "must be a range of semver versions, for example ^1.0 or 1.2.3");
+    kombify_kit::read_range(text).map(Some).ok_or_else(wrong)
 }
 
 /// The range of versions that a spec names, if it names one.
