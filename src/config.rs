@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use kombify_gateway::GatewayConfig;
 use kombify_mesh::rate::RateLimits;
 use kombify_mesh::server::ServerConfig;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 /// Names of the environment that others use, too, and the keys that they stand for.
@@ -203,7 +202,7 @@ pub struct Kits {
     pub built_in: bool,
     /// Between two looks at the sources, in seconds.
     pub refresh_seconds: u64,
-    /// Where further kits come from. An id belongs to the first source that has it, the program itself before all.
+    /// Where further kits come from. An id belongs to the source that had it first.
     pub sources: Vec<KitSource>,
 }
 
@@ -221,9 +220,12 @@ pub struct KitSource {
     pub name: String,
     /// The directory, with kits in it, or of one kit.
     pub path: Option<PathBuf>,
-    /// The URL of the repository: its tags are the versions of the kit in it. It may hold a password.
-    #[serde(skip_serializing)]
-    pub git: Option<SecretString>,
+    /// The URL of the repository, without a password: its tags are the versions of the kit in it.
+    pub git: Option<String>,
+    /// Who asks it, by HTTP.
+    pub user: Option<String>,
+    /// The file with the password or token of `user`.
+    pub password_file: Option<PathBuf>,
     /// Where in the repository the kit is; none: it is the whole.
     pub folder: Option<String>,
     /// The organisation that has these kits for itself, as a custom kit; none: everybody.

@@ -17,7 +17,7 @@ use kombify_mesh::identity::service_token::Signer;
 use kombify_mesh::join::{self, MeshKeys};
 use kombify_mesh::report::NoCounts;
 use kombify_stack::KitRegistry;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -72,7 +72,7 @@ pub async fn start(
     process.spawn(Stage::Pushes, |cancel| async move {
         worker.run(cancel, |refusals| kombify_mesh::refusals::report(reporter.clone(), refusals)).await;
     });
-    let module = base.module("kits", base.health());
+    let module = base.module("kits", base.health().with_storage(data.dir().to_owned()));
     let storage = Some(data.dir().to_owned());
     report_health(base, (module.health.clone(), Arc::new(NoCounts)), admin, storage, process);
     let registry = registry(base, data)?;
@@ -141,22 +141,45 @@ pub fn registry(base: &Base, data: &Data) -> Result<Arc<Registry>, Fault> {
 }
 
 fn read(source: &KitSource, directory: &Path) -> Result<Source, Fault> {
-    let KitSource { name, path, git, folder, organisation } = source;
+    let KitSource { name, path, git, user, password_file, folder, organisation } = source;
+    let of_a_repository = folder.is_some() || user.is_some() || password_file.is_some();
     let place = match (path, git) {
-        (Some(path), None) if folder.is_none() => Place::Directory(path.clone()),
+        (Some(path), None) if !of_a_repository => Place::Directory(path.clone()),
         (Some(_), None) => {
-            return Err("`folder` is of a repository: with `path`, name the directory itself".into());
+            return Err("`folder`, `user` and `password_file` are of a repository: name its `git`".into());
         }
-        (None, Some(url)) => Place::Git(Arc::new(GitSource::new(
-            url.expose_secret(),
-            folder.as_deref().unwrap_or_default(),
-            directory,
-            GIT_TIMEOUT,
-        )?)),
+        (None, Some(url)) => {
+            let url = with_credentials(url, user.as_deref(), password_file.as_deref())?;
+            let folder = folder.as_deref().unwrap_or_default();
+            Place::Git(Arc::new(GitSource::new(url.expose_secret(), folder, directory, GIT_TIMEOUT)?))
+        }
         (Some(_), Some(_)) | (None, None) => return Err("name one of `path` and `git`".into()),
     };
+    if organisation.as_ref().is_some_and(|owner| owner.trim() != owner) {
+        return Err("`organisation` must be an id, without blanks around it".into());
+    }
     let organisation = organisation.as_ref().map(|owner| owner.parse()).transpose()?;
     Ok(Source { name: name.clone(), place, organisation })
+}
+
+/// The URL with who asks. A password in the configuration itself would be shown by whoever shows a line of it.
+fn with_credentials(url: &str, user: Option<&str>, file: Option<&Path>) -> Result<SecretString, Fault> {
+    if url.contains('@') && !url.starts_with("ssh://") {
+        return Err("`git` must hold no password: name who asks by `user` and `password_file`".into());
+    }
+    let Some(file) = file else {
+        return match user {
+            None => Ok(url.to_owned().into()),
+            Some(_) => Err("`user` needs its `password_file`".into()),
+        };
+    };
+    let password = std::fs::read_to_string(file)
+        .map_err(|cause| format!("password_file {} cannot be read: {cause}", file.display()))?;
+    let mut parsed = reqwest::Url::parse(url).map_err(|_| "`git` is no URL")?;
+    let set =
+        parsed.set_username(user.unwrap_or("git")).and_then(|()| parsed.set_password(Some(password.trim())));
+    set.map_err(|()| "`password_file` is for http:// and https://")?;
+    Ok(String::from(parsed).into())
 }
 
 /// The kits that come with the program, each path with its content.

@@ -97,6 +97,12 @@ impl Health {
         Self { database: None, storage: None, draining: Arc::default(), clock, metrics }
     }
 
+    /// The same with the directory in which the module keeps its data.
+    #[must_use]
+    pub fn with_storage(self, storage: PathBuf) -> Self {
+        Self { storage: Some(storage), ..self }
+    }
+
     /// The same with a database, whose file is in the directory `storage`.
     #[must_use]
     pub fn with_database(self, database: Arc<dyn DatabaseCheck>, storage: PathBuf) -> Self {

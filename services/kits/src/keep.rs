@@ -76,7 +76,15 @@ impl Keep {
         files: &Files,
     ) -> Result<(), KeepError> {
         let path = self.path(source, kit, version);
-        if let Some(known) = self.find(source, kit, version)? {
+        let known = match self.find(source, kit, version) {
+            // What cannot be read is of no use to anybody: the source has it still.
+            Err(KeepError::Damaged { path, cause }) => {
+                tracing::warn!(path, %cause, "what was kept is damaged, and is kept anew");
+                None
+            }
+            known => known?,
+        };
+        if let Some(known) = known {
             let (known, given) = (known.digest(), files.digest());
             if known == given {
                 return Ok(());
@@ -230,5 +238,7 @@ mod tests {
         assert_eq!(keep.list("ours").unwrap().len(), 1);
         fs::write(dir.path().join("ours/dns/1.0.0.tar.gz"), "x").unwrap();
         assert!(matches!(keep.find("ours", "dns", &version), Err(KeepError::Damaged { .. })));
+        keep.put("ours", "dns", &version, &files("one")).unwrap();
+        assert_eq!(keep.find("ours", "dns", &version).unwrap(), Some(files("one")));
     }
 }

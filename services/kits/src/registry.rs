@@ -1,6 +1,7 @@
 //! The kits that there are: what every source has and ever had, found by id and by range of versions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use kombify_core::{Error, OrgId, Plan, Result};
 use kombify_kit::{Digest, Files, Kit, Manifest, Problem, Verdict, Version, VersionReq};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +34,7 @@ const IN_USE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// How a registry is made.
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
-    /// Where kits come from: an id belongs to the first source that has it.
+    /// Where kits come from: an id belongs to the source that had it first.
     pub sources: Vec<Source>,
     /// Where every version is kept.
     pub keep: PathBuf,
@@ -51,6 +53,8 @@ pub struct Registry {
     /// Whole kits, as they are used.
     in_use: Cache<Digest, Arc<Loaded>, ByWeight>,
     taken: Mutex<Taken>,
+    /// How many specs are judged at once: each takes a core for itself.
+    judging: Semaphore,
 }
 
 /// What one source was found to have.
@@ -77,6 +81,8 @@ pub enum Reach {
     Everything,
     /// To what is on this machine: a repository may let one wait.
     ThisMachine,
+    /// To what is kept of them.
+    Kept,
 }
 
 /// What is known of every kit.
@@ -185,6 +191,7 @@ impl Registry {
             parts: Mutex::new(config.sources.iter().map(|_| Part::default()).collect()),
             in_use: Cache::with_weighter(256, IN_USE_MAX_BYTES, ByWeight),
             taken: Mutex::default(),
+            judging: Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
             sources: config.sources,
         })
     }
@@ -205,10 +212,13 @@ impl Registry {
         looking.shutdown().await;
     }
 
-    /// Looks at every source, one after the other, and keeps what is new.
+    /// Looks at what is kept of every source, and then at the sources, one after the other, and keeps what is new: so that an
+    /// id stays with the source that had it first.
     pub async fn look(self: &Arc<Self>, reach: Reach) {
-        for place in 0..self.sources.len() {
-            self.look_at(place, reach).await;
+        for reach in [Reach::Kept, reach] {
+            for place in 0..self.sources.len() {
+                self.look_at(place, reach).await;
+            }
         }
     }
 
@@ -260,6 +270,7 @@ impl Registry {
     async fn take_from(self: &Arc<Self>, source: &Source, reach: Reach) -> Vec<String> {
         let mut wrong = Vec::new();
         match &source.place {
+            Place::BuiltIn(_) | Place::Directory(_) | Place::Git(_) if reach == Reach::Kept => {}
             Place::BuiltIn(contents) => {
                 let contents = Arc::clone(contents);
                 self.take(
@@ -363,7 +374,13 @@ impl Registry {
         if let Some(tag) = tag.filter(|tag| *tag != version) {
             return Err(told(format!("the tag is {tag}, and kit.yaml says {version}")));
         }
-        if self.index().releases >= RELEASES_MAX {
+        let index = self.index();
+        if let Some(owner) =
+            index.kits.get(id).map(|entry| &entry.source).filter(|owner| **owner != source.name)
+        {
+            return Err(told(format!("the kit {id} belongs to the source {owner}")));
+        }
+        if index.releases >= RELEASES_MAX {
             return Err(told(format!("there are {RELEASES_MAX} releases already")));
         }
         self.keep.put(&source.name, id, version, kit.files()).map_err(|cause| told(cause.to_string()))?;
@@ -520,8 +537,18 @@ impl Registry {
         strict: bool,
     ) -> Result<(Arc<Release>, Verdict)> {
         let (release, loaded, spec) = self.for_spec(viewer, id, range, spec).await?;
-        let verdict = blocking(move || loaded.kit.validate(&spec, strict)).await?;
+        let verdict = self.judging(move || loaded.kit.validate(&spec, strict)).await?;
         Ok((release, verdict))
+    }
+
+    /// Runs what computes on a spec where it holds up nobody, and no more of it at once than there are cores. Whoever is waited
+    /// for no longer does not begin.
+    pub(crate) async fn judging<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let _turn = self.judging.acquire().await.map_err(Error::internal)?;
+        blocking(run).await
     }
 
     /// The release for a spec, and the whole kit of it.
@@ -532,7 +559,7 @@ impl Registry {
         range: Option<VersionReq>,
         spec: String,
     ) -> Result<(Arc<Release>, Arc<Loaded>, String)> {
-        let (own, spec) = blocking(move || (range_of(&spec), spec)).await?;
+        let (own, spec) = self.judging(move || (range_of(&spec), spec)).await?;
         let named: Vec<VersionReq> = range.into_iter().collect();
         let both: Vec<VersionReq> = named.iter().cloned().chain(own).collect();
         // Where the spec allows none that there is, the verdict says so, with the place in the text.
@@ -568,7 +595,8 @@ impl Registry {
 }
 
 impl Index {
-    /// The index of what the sources have: an id belongs to the first that has it. Answers with what is not taken, too, and of
+    /// The index of what is kept of the sources. Where two of them have an id, as after a change of the configuration, it belongs
+    /// to the first of them. Answers with what is not taken, too, and of
     /// which source it is.
     fn of(sources: &[Source], parts: &[Part]) -> (Self, Vec<(usize, String)>) {
         let (mut index, mut refused) = (Self::default(), Vec::new());
@@ -637,6 +665,6 @@ fn range_of(spec: &str) -> Option<VersionReq> {
 }
 
 /// Runs what computes for a while where it holds up nobody.
-pub(crate) async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(run).await.map_err(Error::internal)
 }

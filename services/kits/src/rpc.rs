@@ -19,7 +19,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::gate::Viewer;
-use crate::registry::{Registry, Release, blocking, problems, read_range};
+use crate::registry::{Registry, Release, problems, read_range};
 use crate::{Kits, convert};
 
 /// The service.
@@ -124,7 +124,7 @@ impl KitRpc {
         check_spec("spec.specYaml", &spec.spec_yaml)?;
         let range = read_range("spec.version", &spec.version)?;
         let (release, loaded, text) = self.registry.for_spec(&viewer, &id, range, spec.spec_yaml).await?;
-        let rendered = blocking(move || loaded.kit.render(&text)).await?;
+        let rendered = self.registry.judging(move || loaded.kit.render(&text)).await?;
         let rendered = rendered.map_err(|verdict| problems(&verdict.errors))?;
         Ok(RenderSpecResponse {
             data: Some(RenderedSpec {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kombify_core::OrgId;
-use kombify_kit::{Files, MANIFEST, ReadError};
+use kombify_kit::{Files, Hostile, MANIFEST, ReadError, Wrong};
 
 use crate::git::GitSource;
 
@@ -74,9 +74,9 @@ pub(crate) fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
             return Err(std::io::Error::other(format!("there are more than {KITS_MAX} entries")));
         }
         let name = entry.file_name().to_string_lossy().into_owned();
-        // Not through a link: what it leads to is not of this directory.
         let kind = entry.file_type()?;
-        if !name.starts_with('.') && (kind.is_dir() || (kind.is_file() && name.ends_with(".tar.gz"))) {
+        let known = kind.is_dir() || kind.is_symlink() || name.ends_with(".tar.gz");
+        if known && !name.starts_with('.') {
             kits.push(entry.path());
         }
     }
@@ -86,10 +86,17 @@ pub(crate) fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// Reads the kit there.
 pub(crate) fn read(path: &Path) -> Found {
-    let files = if path.is_dir() {
-        Files::from_directory(path)
-    } else {
-        std::fs::File::open(path).map_err(ReadError::from).and_then(Files::from_tar_gz)
+    let files = match path.symlink_metadata() {
+        // What it leads to is not of this directory.
+        Ok(there) if there.is_symlink() => {
+            Err(Hostile::new(&path.display().to_string(), Wrong::Kind("a symbolic link")).into())
+        }
+        Ok(there) if there.is_dir() => Files::from_directory(path),
+        Ok(there) if there.is_file() => {
+            std::fs::File::open(path).map_err(ReadError::from).and_then(Files::from_tar_gz)
+        }
+        Ok(_) => Err(Hostile::new(&path.display().to_string(), Wrong::Kind("no file")).into()),
+        Err(cause) => Err(cause.into()),
     };
     Found { at: path.display().to_string(), files }
 }

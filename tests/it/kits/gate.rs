@@ -152,7 +152,7 @@ async fn a_custom_kit_is_its_organisations_alone_and_needs_enterprise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kit_of_the_same_name_from_an_earlier_source_is_never_mistaken_for_the_custom_one() {
+async fn an_id_stays_with_the_source_that_had_it_first_and_no_kit_is_mistaken_for_another() {
     let house = House::fresh();
     let (public, own) = (house.data().with_file_name("public"), house.data().with_file_name("own"));
     fs::create_dir(&public).unwrap();
@@ -175,16 +175,21 @@ async fn a_kit_of_the_same_name_from_an_earlier_source_is_never_mistaken_for_the
     assert_eq!(hers.status, 200);
     house.call("GET", download).by(&alice).send().await.refused(404, "NOT_FOUND");
     copy("dns", &public, "names", |_, text| text);
-    until("everybody's kit of that name is there", HANDED_WITHIN, async || {
-        house.call("GET", "/v1/stackkits/names").by(&alice).send().await.status == 200
+    until("the other kit of that name is refused", HANDED_WITHIN, async || {
+        house.log().contains("the kit names belongs to the source carol")
     })
     .await;
-    let kit = house.call("GET", "/v1/stackkits/names").by(&alice).send().await;
-    assert!(!kit.text.contains("Ours alone"));
-    let archive = house.call("GET", download).by(&alice).send().await;
-    assert_ne!(archive.bytes, hers.bytes);
-    let read = kombify_kit::Files::from_tar_gz(archive.bytes.as_slice()).unwrap();
-    assert_eq!(kit.data()["digest"], read.digest().to_string());
+    house.call("GET", download).by(&alice).send().await.refused(404, "NOT_FOUND");
+    house.restart();
+    house.call("GET", download).by(&house.token("alice")).send().await.refused(404, "NOT_FOUND");
+    let again = house.call("GET", download).by(&house.token("carol")).send().await;
+    assert_eq!(again.bytes, hers.bytes);
+    // Only where the configuration takes the one source away, the other one has the name.
+    assert!(house.terminate().success());
+    house.configure_with(&format!("[[kits.sources]]\nname = \"public\"\npath = \"{}\"\n", public.display()));
+    house.start();
+    let theirs = house.call("GET", download).by(&house.token("alice")).send().await;
+    assert!(theirs.status == 200 && theirs.bytes != hers.bytes);
 }
 
 #[tokio::test(flavor = "multi_thread")]

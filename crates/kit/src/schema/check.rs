@@ -32,6 +32,9 @@ pub(super) fn check(schema: &Schema, document: &Node, budget: &mut Budget) -> Sh
     checker.shape
 }
 
+/// So many problems of a shape are looked into: a verdict tells a hundred, in the order of the text.
+const ENOUGH: usize = 1000;
+
 struct Checker<'a> {
     schema: &'a Schema,
     budget: &'a mut Budget,
@@ -207,6 +210,9 @@ impl Checker<'_> {
                     } else {
                         (Code::UnknownField, "field")
                     };
+                    if self.shape.problems.len() > ENOUGH {
+                        continue; // No more of them is ever told.
+                    }
                     let names = rule.properties.keys().map(String::as_str);
                     let hint =
                         similar::hint(&entry.key, names.clone()).unwrap_or_else(|| similar::choices(names));

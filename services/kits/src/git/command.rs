@@ -17,8 +17,8 @@ use super::remote::Remote;
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Runs git in an address space of 1 GiB, which its helpers inherit: a few bytes of a pack can claim to become many
-/// GiB.
-const WITHIN_LIMITS: &str = r#"ulimit -v 1048576 2>/dev/null; exec git "$@""#;
+/// GiB. And not for ever, should this process be killed meanwhile.
+const WITHIN_LIMITS: &str = r#"ulimit -v 1048576 2>/dev/null; exec timeout --kill-after=5 300 git "$@""#;
 
 /// What git is told, whatever a file of its own says.
 const SETTINGS: [&str; 14] = [
