@@ -1,13 +1,16 @@
 //! Domain to wire. Each function takes its value apart field by field, so that a new field must find its place here.
 
+use std::collections::BTreeMap;
+
 use kombify_contracts::kombify::kits::v1 as pb;
+use kombify_core::Error;
 use kombify_kit::{
     DEFAULT_SPEC, HealthCheck, Kit, Manifest, Os, Port, Problem, README, Requirements, Resources, Service,
     UseCase, Version, Volume,
 };
 
 use crate::gate::Viewer;
-use crate::registry::Release;
+use crate::index::Release;
 
 /// A number, as the wire has it.
 pub fn number(number: u32) -> i32 {
@@ -148,4 +151,23 @@ pub fn problem(problem: Problem) -> pb::SpecProblem {
         column: number(at.column),
         hint,
     }
+}
+
+/// Every fault of a spec by its path behind "spec", as the answer has it.
+pub fn problems(problems: &[Problem]) -> Error {
+    let mut fields = BTreeMap::new();
+    for problem in problems {
+        let path = match problem.path.as_str() {
+            "" => "spec".to_owned(),
+            path => format!("spec.{path}"),
+        };
+        let Problem { at, code, message, hint, .. } = problem;
+        let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
+        let told = format!("{code} at line {}, column {}: {message}{hint}", at.line, at.column);
+        fields
+            .entry(path)
+            .and_modify(|known: &mut String| *known = format!("{known}. {told}"))
+            .or_insert(told);
+    }
+    Error::Invalid(fields)
 }

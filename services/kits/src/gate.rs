@@ -2,7 +2,7 @@
 
 use kombify_core::{Caller, Error, OrgId, Plan, Result};
 
-use crate::registry::Release;
+use crate::index::Release;
 
 /// For whom a kit is looked for.
 #[derive(Clone, Debug)]

@@ -7,6 +7,8 @@ mod convert;
 mod directory;
 mod gate;
 mod git;
+mod index;
+mod intake;
 mod keep;
 mod registry;
 mod rpc;
@@ -24,7 +26,8 @@ use tonic::service::Routes;
 pub use self::directory::KitsDirectory;
 pub use self::gate::Viewer;
 pub use self::git::GitSource;
-pub use self::registry::{Reach, Registry, RegistryConfig};
+pub use self::intake::Reach;
+pub use self::registry::{Registry, RegistryConfig};
 pub use self::source::{Place, Source};
 
 /// The services that Kits serves.

@@ -19,7 +19,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::gate::Viewer;
-use crate::registry::{Registry, Release, problems, read_range};
+use crate::index::Release;
+use crate::registry::{Registry, read_range};
 use crate::{Kits, convert};
 
 /// The service.
@@ -49,7 +50,7 @@ impl KitRpc {
                 && words.iter().all(|word| release.search_text.contains(word))
         };
         let after = page.after.as_ref().map(|position| position.id.as_str()).unwrap_or_default();
-        let rows = self.registry.list(viewer, fits, after, page.limit as usize + 1);
+        let rows = self.registry.index().list(viewer, fits, after, page.limit as usize + 1);
         let listed = page.cut(rows, |(release, _)| kombify_core::page::Position {
             // Kits are ordered by id alone.
             create_time: jiff::Timestamp::UNIX_EPOCH,
@@ -84,7 +85,7 @@ impl KitRpc {
     ) -> Result<Response<HttpBody>> {
         let DownloadKitRequest { id, version } = &opened.message;
         let ranges: Vec<_> = read_range("version", version)?.into_iter().collect();
-        let resolved = self.registry.resolve(&Viewer::of(&opened.caller), id, &ranges)?;
+        let resolved = self.registry.index().resolve(&Viewer::of(&opened.caller), id, &ranges)?;
         let loaded = self.registry.whole(&resolved.release).await?;
         let hex = loaded.archive_digest.to_string().replace(':', "-");
         download::answer(
@@ -125,7 +126,7 @@ impl KitRpc {
         let range = read_range("spec.version", &spec.version)?;
         let (release, loaded, text) = self.registry.for_spec(&viewer, &id, range, spec.spec_yaml).await?;
         let rendered = self.registry.judging(move || loaded.kit.render(&text)).await?;
-        let rendered = rendered.map_err(|verdict| problems(&verdict.errors))?;
+        let rendered = rendered.map_err(|verdict| convert::problems(&verdict.errors))?;
         Ok(RenderSpecResponse {
             data: Some(RenderedSpec {
                 compose_yaml: rendered.compose_yaml,
