@@ -1,6 +1,6 @@
 //! `kombify kits`: what an author of a StackKit does with it, on the directory itself; nothing else has to run.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -48,7 +48,8 @@ pub enum KitsCommand {
         #[arg(long, value_name = "FILE")]
         spec: Option<PathBuf>,
     },
-    /// Packs a kit into <id>-<version>.tar.gz, and prints its digest: the same content gives the same digest.
+    /// Packs a kit into <id>-<version>.tar.gz, and prints its digest: that of the content, which is the same however it is
+    /// packed, and not that of the file.
     Pack {
         /// The directory of a kit.
         kit: PathBuf,
@@ -102,6 +103,8 @@ fn say(line: &str) -> Result<(), Fault> {
 fn files(path: &Path) -> Result<Files, Fault> {
     let read = if path.is_dir() {
         Files::from_directory(path)
+    } else if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Err(format!("{} is neither a directory nor an archive", path.display()).into());
     } else {
         let file = std::fs::File::open(path).map_err(|cause| format!("{}: {cause}", path.display()))?;
         Files::from_tar_gz(file)
@@ -130,7 +133,7 @@ fn validate(path: &Path, strict: bool) -> Result<usize, Fault> {
     let own = path.join(DEFAULT_SPEC);
     let verdict = kit.validate(kit.text(DEFAULT_SPEC), strict);
     told(&own, &verdict.errors, "")?;
-    told(&own, &verdict.warnings, "warning ")?;
+    told(&own, &verdict.warnings, " (a warning)")?;
     if !named_for_its_id(path, &kit) {
         let id = &kit.manifest().id;
         say(&format!("{}: the directory of the kit {id} must have the name {id}", path.display()))?;
@@ -156,7 +159,7 @@ fn validate_spec(path: &Path, spec: &Path, strict: bool) -> Result<usize, Fault>
     };
     let verdict = kit.validate(&read(spec)?, strict);
     told(spec, &verdict.errors, "")?;
-    told(spec, &verdict.warnings, "warning ")?;
+    told(spec, &verdict.warnings, " (a warning)")?;
     if verdict.is_valid() {
         let manifest = kit.manifest();
         say(&format!("{}: is a spec of {} {}", spec.display(), manifest.id, manifest.version))?;
@@ -165,11 +168,29 @@ fn validate_spec(path: &Path, spec: &Path, strict: bool) -> Result<usize, Fault>
 }
 
 fn told(file: &Path, problems: &[Problem], kind: &str) -> Result<(), Fault> {
-    problems.iter().try_for_each(|problem| say(&format!("{}:{kind}{problem}", file.display())))
+    problems.iter().try_for_each(|problem| say(&format!("{}:{problem}{kind}", file.display())))
 }
 
+/// The text of a spec. One that is too large is read far enough to be told so.
 fn read(path: &Path) -> Result<String, Fault> {
-    std::fs::read_to_string(path).map_err(|cause| format!("{}: {cause}", path.display()).into())
+    let told = |cause: std::io::Error| format!("{}: {cause}", path.display());
+    if !std::fs::metadata(path).map_err(told)?.is_file() {
+        return Err(format!("{} is no file", path.display()).into());
+    }
+    let mut bytes = Vec::new();
+    let most = u64::try_from(kombify_kit::SPEC_MAX_BYTES)? + 1;
+    std::fs::File::open(path).map_err(told)?.take(most).read_to_end(&mut bytes).map_err(told)?;
+    String::from_utf8(bytes).or_else(|text| {
+        let at = text.utf8_error().valid_up_to();
+        let line = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        // The bound may have cut a character in two: then it is too large, and the text says so.
+        let whole = text.as_bytes().len() < kombify_kit::SPEC_MAX_BYTES + 1;
+        if whole {
+            Err(format!("{}:{line}: is not UTF-8", path.display()).into())
+        } else {
+            Ok(String::from_utf8_lossy(text.as_bytes()).into_owned())
+        }
+    })
 }
 
 fn test(path: &Path, cue: Option<&Path>) -> Result<usize, Fault> {
@@ -203,6 +224,9 @@ const VARIATIONS: usize = 10;
 
 /// Whether `cue vet` and schema.json say the same of the shape of every spec, and of others that are made from it.
 fn agree(path: &Path, kit: &Kit, program: &Path) -> Result<usize, Fault> {
+    // It is run in another directory: a path to it is made whole, and a name alone is looked up.
+    let whole = std::path::absolute(program)?;
+    let program = if program.components().count() > 1 { &whole } else { program };
     let cue = cue::Cue::new(program, kit)?;
     let mut wrong = 0;
     let specs = kit
@@ -231,8 +255,19 @@ fn agree(path: &Path, kit: &Kit, program: &Path) -> Result<usize, Fault> {
     Ok(wrong)
 }
 
+/// The kit; what is wrong with it goes to where errors go: what is printed may become a file.
+fn load_well(path: &Path) -> Result<Kit, Fault> {
+    Kit::load(files(path)?).map_err(|findings| {
+        for finding in &findings {
+            // Where that cannot be written, there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "{}/{finding}", path.display());
+        }
+        "the kit is not well".into()
+    })
+}
+
 fn render(path: &Path, spec: Option<&Path>) -> Result<(), Fault> {
-    let kit = load(path)?.map_err(|wrong| format!("the kit is not well: {wrong} things are wrong"))?;
+    let kit = load_well(path)?;
     let (file, text) = match spec {
         Some(spec) => (spec.to_owned(), read(spec)?),
         None => (path.join(DEFAULT_SPEC), kit.text(DEFAULT_SPEC).to_owned()),
@@ -240,7 +275,7 @@ fn render(path: &Path, spec: Option<&Path>) -> Result<(), Fault> {
     match kit.render(&text) {
         Ok(rendered) => {
             for problem in &rendered.warnings {
-                writeln!(std::io::stderr(), "{}:warning {problem}", file.display())?;
+                writeln!(std::io::stderr(), "{}:{problem} (a warning)", file.display())?;
             }
             Ok(write!(std::io::stdout(), "{}", rendered.compose_yaml)?)
         }
@@ -254,7 +289,10 @@ fn render(path: &Path, spec: Option<&Path>) -> Result<(), Fault> {
 }
 
 fn pack(path: &Path, to: &Path) -> Result<(), Fault> {
-    let kit = load(path)?.map_err(|wrong| format!("the kit is not well: {wrong} things are wrong"))?;
+    let kit = load_well(path)?;
+    if path.canonicalize()? == to.canonicalize().map_err(|cause| format!("{}: {cause}", to.display()))? {
+        return Err("the archive would be a file of the kit: give another directory by --to".into());
+    }
     let manifest = kit.manifest();
     let archive = to.join(format!("{}-{}.tar.gz", manifest.id, manifest.version));
     std::fs::write(&archive, kit.files().to_tar_gz())

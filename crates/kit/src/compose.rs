@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::manifest::Manifest;
-use crate::node::{Entry, Node, Path, Value};
-use crate::placeholder::{Part, Values, parts};
+use crate::node::{Entry, Node, Path, Value, printable};
+use crate::placeholder::{Part, SECRET_FILES, Values, is_secret_name, parts};
 use crate::problem::{Code, Position, Problem};
-use crate::rules::Spec;
+use crate::rules::{SECRET_HINT, Spec};
 
 /// Which services are taken into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,13 +171,7 @@ fn prune(file: &mut Node) {
         .filter(|entry| entry.value.get("file").is_some())
         .map(|entry| entry.key.clone())
         .collect();
-    let gone = |text: &str| {
-        let mut named = text.split(SECRETS).skip(1);
-        named.any(|rest| {
-            let end = rest.find(|one: char| !one.is_ascii_alphanumeric() && !"._-".contains(one));
-            !there.contains(rest.get(..end.unwrap_or(rest.len())).unwrap_or_default())
-        })
-    };
+    let gone = |text: &str| named_secrets(text).any(|name| !there.contains(name));
     for entry in map_mut(file, "services").into_iter().flatten() {
         if let Value::Map(entries) = &mut entry.value.value {
             for entry in entries.iter_mut().filter(|entry| entry.key == "environment") {
@@ -207,6 +201,14 @@ fn prune(file: &mut Node) {
             !["volumes", "networks", "secrets"].contains(&entry.key.as_str()) || !is_empty(&entry.value)
         });
     }
+}
+
+/// The secrets whose place a text names.
+fn named_secrets(text: &str) -> impl Iterator<Item = &str> {
+    text.split(SECRETS).skip(1).map(|rest| {
+        let end = rest.find(|one: char| !one.is_ascii_alphanumeric() && !"._-".contains(one));
+        rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
+    })
 }
 
 /// The names of volumes, networks or secrets that services use.
@@ -268,10 +270,57 @@ impl Mount {
 
 /// Where on a node a spec may choose a directory of data: below these. What is elsewhere is the system's, or somebody's who did
 /// not ask for it.
-const ROOTS: [&str; 8] = ["/data/", "/home/", "/media/", "/mnt/", "/opt/", "/srv/", "/storage/", "/volume"];
+const ROOTS: [&str; 7] = ["/data/", "/home/", "/media/", "/mnt/", "/srv/", "/storage/", "/volume"];
+
+/// What a spec made of the services that it must not: what holds of them with the kit's defaults holds with every spec. Places
+/// are the spec's.
+pub(crate) fn check_rendered(compose: &Node, file: &Node, spec: &Spec<'_>) -> Vec<Problem> {
+    let mut problems = chosen_mounts(compose, file, spec);
+    for entry in file.get("services").map(Node::entries).unwrap_or_default() {
+        for problem in check_service(entry, spec.manifest, spec) {
+            let at = chosen_at(compose, problem.at, spec).map_or(Position::START, |(_, at)| at);
+            // What is chosen badly is told once.
+            if !problems.iter().any(|known| known.at == at) {
+                problems.push(Problem { at, ..problem });
+            }
+        }
+    }
+    for entry in file.get("secrets").map(Node::entries).unwrap_or_default() {
+        let name =
+            entry.value.get("file").and_then(Node::as_str).and_then(|file| file.strip_prefix(SECRET_FILES));
+        if !name.is_some_and(is_secret_name) {
+            let at = entry.value.get("file").and_then(|file| chosen_at(compose, file.at, spec));
+            let (path, at) = at.unwrap_or_else(|| (format!("secrets.{}", entry.key), Position::START));
+            let message = "must name a secret, never be one";
+            problems.push(Problem::new(Code::ConstraintViolation, at, path, message).hint(SECRET_HINT));
+        }
+    }
+    problems
+}
+
+/// What of the spec was filled in at a place of compose.yaml, and where it stands.
+fn chosen_at(compose: &Node, at: Position, spec: &Spec<'_>) -> Option<(String, Position)> {
+    let text = text_at(compose, at)?;
+    let parts = parts(text).ok()?;
+    parts.iter().find_map(|part| {
+        let Part::Value(name) = part else { return None };
+        let path = name.strip_prefix("spec.")?;
+        let keys: Vec<&str> = path.split('.').collect();
+        Some((path.to_owned(), spec.root.find(&keys)?.at))
+    })
+}
+
+/// The text that stands there.
+fn text_at(node: &Node, at: Position) -> Option<&str> {
+    if node.at == at && node.as_str().is_some() {
+        return node.as_str();
+    }
+    let values = node.entries().iter().map(|entry| &entry.value);
+    node.items().iter().chain(values).find_map(|inner| text_at(inner, at))
+}
 
 /// What a spec has chosen of the node, and must not: where compose.yaml says the same by itself, its author answers for it.
-pub(crate) fn chosen_mounts(compose: &Node, file: &Node) -> Vec<Problem> {
+fn chosen_mounts(compose: &Node, file: &Node, spec: &Spec<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for entry in file.get("services").map(Node::entries).unwrap_or_default() {
         let own = compose.find(&["services", &entry.key, "volumes"]).map(Node::items).unwrap_or_default();
@@ -285,11 +334,11 @@ pub(crate) fn chosen_mounts(compose: &Node, file: &Node) -> Vec<Problem> {
             let shifted = written.is_some_and(|own| colons(own) != colons(item));
             let chosen = Mount::of(item).and_then(|mount| mount.host);
             if shifted || !chosen.is_some_and(|path| is_of_data(&path)) {
-                let path = format!("services.{}", entry.key);
+                let (path, at) = chosen_at(compose, item.at, spec)
+                    .unwrap_or_else(|| (format!("services.{}", entry.key), Position::START));
                 let message = "gives the service something of the node that is no directory of data";
                 let hint = format!("name a directory below {} by its whole path", ROOTS.join(", "));
-                problems
-                    .push(Problem::new(Code::ConstraintViolation, Position::START, path, message).hint(hint));
+                problems.push(Problem::new(Code::ConstraintViolation, at, path, message).hint(hint));
             }
         }
     }
@@ -303,20 +352,38 @@ fn is_of_data(path: &str) -> bool {
         let known = |one: char| one.is_alphanumeric() || "._- ".contains(one);
         !segment.is_empty() && !segment.starts_with('.') && segment.chars().all(known)
     });
-    plain && ROOTS.iter().any(|root| path.len() > root.len() && path.starts_with(root))
+    // What is right below /home is all that somebody has.
+    let is_home = path.starts_with("/home/") && path.matches('/').count() < 3;
+    plain && !is_home && ROOTS.iter().any(|root| path.len() > root.len() && path.starts_with(root))
 }
 
 /// Directories of the node from which a service could take the node over: a kit that needs one is none.
 fn takes_the_node_over(path: &str) -> bool {
-    let path = path.trim_end_matches('/');
+    let plain: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty() && *segment != ".").collect();
+    let path = &format!("/{}", plain.join("/")).trim_end_matches('/').to_owned();
     let within =
         |kept: &str| path.strip_prefix(kept).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     path.is_empty()
-        || path.contains("/../")
+        || plain.contains(&"..")
+        || path.as_str() == "/var"
         || path.rsplit('.').next() == Some("sock")
-        || ["/etc", "/proc", "/root", "/run", "/sys", "/boot", "/var/run", "/var/lib/docker"]
-            .into_iter()
-            .any(within)
+        || [
+            "/boot",
+            "/dev",
+            "/etc",
+            "/lib",
+            "/lib64",
+            "/proc",
+            "/root",
+            "/run",
+            "/sys",
+            "/usr",
+            "/var/lib/docker",
+            "/var/run",
+            "/var/spool",
+        ]
+        .into_iter()
+        .any(within)
 }
 
 /// What a service of a kit may say in compose.yaml.
@@ -383,6 +450,141 @@ pub(crate) fn published(item: &Node) -> Option<(Option<u16>, u16, String)> {
     Some((host, container, protocol.to_owned()))
 }
 
+/// What of a service a spec may have a say in. In `image` the only placeholder is that of the kit's own image.
+const FILLED_KEYS: [&str; 15] = [
+    "command",
+    "cpus",
+    "devices",
+    "dns",
+    "environment",
+    "extra_hosts",
+    "healthcheck",
+    "hostname",
+    "image",
+    "labels",
+    "mem_limit",
+    "ports",
+    "shm_size",
+    "stop_grace_period",
+    "volumes",
+];
+
+/// What can be said of compose.yaml as it is written, whatever a spec says: which keys there are, where a placeholder may
+/// stand, and that every name leads somewhere.
+pub(crate) fn check_written(compose: &Node, manifest: &Manifest) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut tell = |code, at: Position, path: String, message: String| {
+        problems.push(Problem::new(code, at, path, message));
+    };
+    for (kind, keys) in [("volumes", &[][..]), ("networks", &["ipam", "internal"]), ("secrets", &["file"])] {
+        for entry in compose.get(kind).map(Node::entries).unwrap_or_default() {
+            for key in entry.value.entries().iter().filter(|key| !keys.contains(&key.key.as_str())) {
+                let message = match kind {
+                    "volumes" => "may not stand here: a volume is one of Docker's own".to_owned(),
+                    _ => format!("may not stand here: of its {kind} a kit says {} alone", keys.join(" and ")),
+                };
+                tell(Code::UnknownField, key.key_at, format!("{kind}.{}.{}", entry.key, key.key), message);
+            }
+        }
+    }
+    let there = |kind: &str, name: &str| compose.find(&[kind, name]).is_some();
+    for entry in compose.get("secrets").map(Node::entries).unwrap_or_default() {
+        let file = entry.value.get("file");
+        let parts = file.and_then(Node::as_str).map(parts);
+        let is_of_spec = matches!(parts.as_ref().map(|parts| parts.as_deref()), Some(Ok([Part::Value(name)])) if name.starts_with("spec."));
+        if !is_of_spec {
+            let at = file.map_or(entry.key_at, |file| file.at);
+            let message =
+                "must be the placeholder of a setting that names a secret, and nothing else".to_owned();
+            tell(Code::ConstraintViolation, at, format!("secrets.{}.file", entry.key), message);
+        }
+    }
+    for entry in compose.get("services").map(Node::entries).unwrap_or_default() {
+        let path = format!("services.{}", entry.key);
+        for key in entry.value.entries() {
+            let path = format!("{path}.{}", key.key);
+            if !SERVICE_KEYS.contains(&key.key.as_str()) {
+                tell(Code::UnknownField, key.key_at, path.clone(), "may not stand in a kit".to_owned());
+            } else if !FILLED_KEYS.contains(&key.key.as_str())
+                && let Some(at) = placeholder_in(&key.value)
+            {
+                let message =
+                    "is what the kit says, and no spec: a placeholder may not stand here".to_owned();
+                tell(Code::ConstraintViolation, at, path.clone(), message);
+            }
+            if key.key == "labels" && !matches!(key.value.value, Value::Map(_)) {
+                let message = format!("must be a mapping, and is {}", key.value.kind());
+                tell(Code::InvalidType, key.value.at, path, message);
+            }
+        }
+        if let Some(image) = entry.value.get("image")
+            && placeholder_in(image).is_some()
+            && !matches!(
+                image.as_str().map(parts).as_ref().map(|parts| parts.as_deref()),
+                Some(Ok([Part::Value(name)])) if *name == format!("kit.services.{}.image", entry.key)
+            )
+        {
+            let message = format!("must be ${{{{ kit.services.{}.image }}}}", entry.key);
+            tell(Code::ConstraintViolation, image.at, format!("{path}.image"), message);
+        }
+        let ports = entry.value.get("ports").map(Node::items).unwrap_or_default();
+        let known = manifest.service(&entry.key).map(|service| service.ports.len());
+        if let (Some(known), Some(port)) = (known, known.and_then(|known| ports.get(known))) {
+            let message = format!("is one of {} ports, and kit.yaml has {known}", ports.len());
+            tell(Code::ConstraintViolation, port.at, format!("{path}.ports"), message);
+        }
+        let depends_on = entry.value.get("depends_on");
+        let names = depends_on.map(Node::items).unwrap_or_default().iter();
+        let names = names.filter_map(|item| Some((item.as_str()?, item.at)));
+        let keys = depends_on.map(Node::entries).unwrap_or_default().iter();
+        for (name, at) in names.chain(keys.map(|entry| (entry.key.as_str(), entry.key_at))) {
+            if !there("services", name) {
+                let message = format!("there is no service `{}`", printable(name));
+                tell(Code::UnknownService, at, format!("{path}.depends_on"), message);
+            }
+        }
+        for item in entry.value.get("secrets").map(Node::items).unwrap_or_default() {
+            if let Some(name) = used_name(item).filter(|name| !there("secrets", name)) {
+                let message = format!("a service uses `{}`, which is missing here", printable(&name));
+                tell(Code::Required, item.at, format!("secrets.{name}"), message);
+            }
+        }
+        let environment = entry.value.get("environment");
+        let values = environment.map(Node::entries).unwrap_or_default().iter().map(|entry| &entry.value);
+        for value in values.chain(environment.map(Node::items).unwrap_or_default()) {
+            for name in value.as_str().into_iter().flat_map(named_secrets) {
+                if !there("secrets", name) {
+                    let message = format!("there is no secret `{name}`");
+                    tell(Code::Required, value.at, format!("{path}.environment"), message);
+                }
+            }
+        }
+    }
+    problems
+}
+
+/// Where the first placeholder stands.
+fn placeholder_in(node: &Node) -> Option<Position> {
+    if node.as_str().is_some_and(|text| text.contains("${{")) {
+        return Some(node.at);
+    }
+    let values = node.entries().iter().map(|entry| &entry.value);
+    node.items().iter().chain(values).find_map(placeholder_in)
+}
+
+/// Devices of a node that a service may have: what plays, shows, counts and talks to other things, and never a disk.
+const DEVICES: [&str; 9] = [
+    "/dev/bus/usb/",
+    "/dev/dri/",
+    "/dev/hidraw",
+    "/dev/net/tun",
+    "/dev/serial/",
+    "/dev/snd",
+    "/dev/ttyACM",
+    "/dev/ttyAMA",
+    "/dev/ttyUSB",
+];
+
 /// What a kit says of its services in compose.yaml, held against what it says in kit.yaml. `file` is rendered, with every
 /// service in it; places are those of compose.yaml.
 pub(crate) fn check(file: &Node, spec: &Spec<'_>) -> Vec<Problem> {
@@ -402,12 +604,6 @@ pub(crate) fn check(file: &Node, spec: &Spec<'_>) -> Vec<Problem> {
         if !services.iter().any(|entry| entry.key == service.name) {
             let message = format!("kit.yaml has the service `{}`, which is missing here", service.name);
             tell(Code::Required, file.at, format!("services.{}", service.name), message);
-        }
-    }
-    for volume in file.get("volumes").map(Node::entries).unwrap_or_default() {
-        for key in volume.value.entries() {
-            let message = "may not stand here: a volume is one of Docker's own".to_owned();
-            tell(Code::UnknownField, key.key_at, format!("volumes.{}.{}", volume.key, key.key), message);
         }
     }
     for kind in ["volumes", "networks", "secrets"] {
@@ -435,9 +631,6 @@ fn check_service(entry: &Entry, manifest: &Manifest, spec: &Spec<'_>) -> Vec<Pro
     let mut tell = |code, at: Position, key: &str, message: String| {
         problems.push(Problem::new(code, at, format!("{path}.{key}"), message));
     };
-    for key in entry.value.entries().iter().filter(|key| !SERVICE_KEYS.contains(&key.key.as_str())) {
-        tell(Code::UnknownField, key.key_at, &key.key, "may not stand in a kit".to_owned());
-    }
     for capability in entry.value.get("cap_add").map(Node::items).unwrap_or_default() {
         if !capability.as_str().is_some_and(|name| CAPABILITIES.contains(&name)) {
             let message = format!("must be one of {}", CAPABILITIES.join(", "));
@@ -467,6 +660,13 @@ fn check_service(entry: &Entry, manifest: &Manifest, spec: &Spec<'_>) -> Vec<Pro
         let message =
             format!("is another image than kit.yaml's: write ${{{{ kit.services.{}.image }}}}", service.name);
         tell(Code::ConstraintViolation, image.at, "image", message);
+    }
+    for device in entry.value.get("devices").map(Node::items).unwrap_or_default() {
+        let host = device.as_str().and_then(|text| text.split(':').next()).unwrap_or_default();
+        if host.contains("/.") || !DEVICES.iter().any(|known| host.starts_with(known)) {
+            let message = format!("must be a device below {}", DEVICES.join(", "));
+            tell(Code::ConstraintViolation, device.at, "devices", message);
+        }
     }
     ports(entry, service, spec, &mut tell);
     let mounts = entry.value.get("volumes").map(Node::items).unwrap_or_default();

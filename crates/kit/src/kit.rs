@@ -153,7 +153,7 @@ impl Kit {
         let spec = Spec { manifest: &self.manifest, root: &filled, formats: &formats };
         match compose::render(&self.compose, &spec, Which::Enabled) {
             Ok(file) => {
-                verdict.errors = compose::chosen_mounts(&self.compose, &file);
+                verdict.errors = compose::check_rendered(&self.compose, &file, &spec);
                 let file = Some(file).filter(|_| verdict.is_valid());
                 (verdict, file)
             }
@@ -172,7 +172,8 @@ impl Kit {
             Ok(document) => document,
             Err(problem) => {
                 verdict.errors.push(problem);
-                return (verdict, None);
+                verdict.errors.extend(rules::secrets_in_text(text));
+                return (verdict.settled(strict), None);
             }
         };
         let mut budget = Budget::new();
@@ -186,14 +187,16 @@ impl Kit {
             own.problems.iter().cloned().chain(base.problems.into_iter().filter(is_new)).collect();
         let shapeless: BTreeSet<String> = shape.iter().map(|problem| problem.path.clone()).collect();
         verdict.errors.extend(shape);
-        let Some(filled) = self.schema.fill(&document, &mut budget) else {
+        let Some(filled) = self.schema.fill(&self.with_services(&document), &mut budget) else {
             verdict.errors.push(too_much(document.at));
             return (verdict.settled(strict), None);
         };
         // Defaults are values of the spec, too.
         let mut formats = BTreeMap::new();
+        let mut missing = Vec::new();
         for schema in [&*BASE, &self.schema] {
             let shape = schema.shape(&filled, &mut budget);
+            missing.extend(shape.problems.into_iter().filter(|problem| problem.code == Code::Required));
             formats.extend(shape.formats.into_iter().map(|found| (found.1.clone(), found)));
         }
         let formats: Formats = formats
@@ -202,15 +205,41 @@ impl Kit {
             .map(|(_, found)| found)
             .collect();
         let spec = Spec { manifest: &self.manifest, root: &filled, formats: &formats };
+        // What is required of a service is asked for where it is switched on, even if the spec says nothing of it.
+        let asked = |problem: &Problem| {
+            let mut keys = problem.path.splitn(3, '.');
+            keys.next() == Some("services")
+                && keys.next().is_some_and(|name| spec.enabled_names().contains(name))
+                && !shapeless.contains(&problem.path)
+        };
+        verdict.errors.extend(missing.into_iter().filter(asked));
         let mut findings = Findings { verdict: Verdict::default(), budget: &mut budget };
         rules::check(&spec, &mut findings);
         let found = findings.verdict;
+        // A key that looks like a secret was told by its place: no message repeats it.
+        verdict.errors.retain(|problem| !rules::looks_like_a_secret(&problem.path));
         // What does not have its shape was told with it.
         verdict.errors.extend(found.errors.into_iter().filter(|problem| !shapeless.contains(&problem.path)));
         verdict
             .warnings
             .extend(found.warnings.into_iter().filter(|problem| !shapeless.contains(&problem.path)));
         (verdict.settled(strict), Some((filled, formats)))
+    }
+
+    /// The spec with the settings of every service, even if there are none: so the defaults of one setting do not hang on
+    /// whether another is required.
+    fn with_services(&self, document: &Node) -> Node {
+        let mut whole = document.clone();
+        let empty = || Node { value: Value::Map(Vec::new()), at: document.at };
+        let Some(services) = whole.entry_or("services", empty) else { return whole };
+        for name in self.manifest.services.iter().map(|service| service.name.as_str()) {
+            if self.schema.has(&["services", name, "settings"])
+                && let Some(service) = services.entry_or(name, empty)
+            {
+                service.entry_or("settings", empty);
+            }
+        }
+        whole
     }
 
     /// Whether the files agree with each other.
@@ -256,18 +285,21 @@ impl Kit {
         }
         let default = self.text(DEFAULT_SPEC);
         let (verdict, judged) = self.judge(default, false);
-        let default_is_valid = verdict.is_valid();
         for problem in verdict.errors {
             tell(DEFAULT_SPEC, problem);
         }
-        if let Some((filled, _)) = &judged {
-            // What a spec leaves out has the schema's defaults: they have to be what the schema allows.
-            for schema in [&*BASE, &self.schema] {
-                for problem in schema.check(filled).into_iter().filter(|_| default_is_valid) {
-                    let message = format!("the default is none that may stand there: {}", problem.message);
-                    tell(SCHEMA, Problem { at: Position::START, message, ..problem });
-                }
-            }
+        for problem in self.schema.check_defaults() {
+            tell(SCHEMA, problem);
+        }
+        let base = BASE.properties(&[]).unwrap_or_default();
+        for name in
+            self.schema.properties(&[]).unwrap_or_default().into_iter().filter(|name| !base.contains(name))
+        {
+            let message = format!("no spec has it: there are {}", base.join(", "));
+            tell(SCHEMA, Problem::new(Code::UnknownField, Position::START, name, message));
+        }
+        for problem in compose::check_written(&self.compose, &self.manifest) {
+            tell(COMPOSE, problem);
         }
         if let Some((filled, formats)) = judged.filter(|_| !wrong) {
             let spec = Spec { manifest: &self.manifest, root: &filled, formats: &formats };

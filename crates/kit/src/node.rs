@@ -91,6 +91,17 @@ impl Node {
         keys.iter().try_fold(self, |node, key| node.get(key))
     }
 
+    /// The value of a key, put there first where it is missing; `None` where this is no mapping.
+    pub(crate) fn entry_or(&mut self, key: &str, missing: impl FnOnce() -> Self) -> Option<&mut Self> {
+        let at = self.at;
+        let Value::Map(entries) = &mut self.value else { return None };
+        let known = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
+            entries.push(Entry { key: key.to_owned(), key_at: at, value: missing() });
+            entries.len() - 1
+        });
+        entries.get_mut(known).map(|entry| &mut entry.value)
+    }
+
     /// The same as JSON.
     pub fn to_json(&self) -> Json {
         match &self.value {

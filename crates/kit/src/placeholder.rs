@@ -63,8 +63,20 @@ pub(crate) struct Values<'a> {
     pub(crate) nodes: &'a [Machine<'a>],
 }
 
-/// How a secret is named, and where whoever deploys puts it.
-const SECRET: (&str, &str) = ("secret://", "./secrets/");
+/// How a secret is named.
+pub(crate) const SECRET_REFERENCE: &str = "secret://";
+
+/// Where whoever deploys puts it.
+pub(crate) const SECRET_FILES: &str = "./secrets/";
+
+/// Whether a secret may have this name: it is one file's.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte))
+        && name.starts_with(|one: char| one.is_ascii_alphanumeric())
+}
 
 impl Values<'_> {
     /// The value at the path; `None` if there is none.
@@ -86,8 +98,8 @@ impl Values<'_> {
             return None;
         }
         let Some(value) = node.as_str() else { return Some(node) };
-        let value = match value.strip_prefix(SECRET.0) {
-            Some(name) => format!("{}{name}", SECRET.1),
+        let value = match value.strip_prefix(SECRET_REFERENCE).filter(|name| is_secret_name(name)) {
+            Some(name) => format!("{SECRET_FILES}{name}"),
             None => value.replace('$', "$$"),
         };
         Some(Node::text(value, node.at))

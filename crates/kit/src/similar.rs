@@ -16,15 +16,13 @@ pub(crate) fn hint<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Opt
 
 /// "known are ...".
 pub(crate) fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<String> = names.map(printable).collect();
-    names.sort();
-    match names.len() {
-        0 => "nothing may stand here".to_owned(),
-        1..=CHOICES_MAX => format!("known are {}", names.join(", ")),
-        more => {
-            names.truncate(CHOICES_MAX);
-            format!("known are {} and {} more", names.join(", "), more - CHOICES_MAX)
-        }
+    let mut names = names.fuse();
+    let mut told: Vec<String> = names.by_ref().take(CHOICES_MAX).map(printable).collect();
+    told.sort();
+    match (told.len(), names.count()) {
+        (0, _) => "nothing may stand here".to_owned(),
+        (_, 0) => format!("known are {}", told.join(", ")),
+        (_, more) => format!("known are {} and {more} more", told.join(", ")),
     }
 }
 

@@ -292,11 +292,14 @@ fn a_spec_may_give_a_service_directories_of_data_and_nothing_else() {
         ("/srv/../etc", false),
         ("/srv/a:/etc:/x", false),
         ("/home/ada/.ssh", false),
+        ("/home/ada", false),
+        ("/opt/app", false),
         ("../up", false),
         ("srv/films", false),
     ] {
         let found = codes(&with(&format!("services: {{web: {{settings: {{media: \"{path}\"}}}}}}")));
-        let expected: &[&str] = if right { &[] } else { &["CONSTRAINT_VIOLATION services.web"] };
+        let expected: &[&str] =
+            if right { &[] } else { &["CONSTRAINT_VIOLATION services.web.settings.media"] };
         assert_eq!(found, expected, "{path}");
     }
 }
@@ -557,7 +560,7 @@ const BREAKS: &[(&str, &str, &str, &str)] = &[
         "schema.json",
         "\"default\": 8080",
         "\"default\": \"8080\"",
-        "schema.json INVALID_TYPE services.web.settings.port: the default is none that may stand there",
+        "schema.json INVALID_TYPE : the default is none that may stand there",
     ),
     ("kit.yaml", "version: 1.2.0", "version: 1.2.0+7", "kit.yaml INVALID_FORMAT version: has build metadata"),
     (
@@ -597,8 +600,181 @@ const BREAKS: &[(&str, &str, &str, &str)] = &[
         "services:\n  ${{ spec.name }}: {}\n  web:",
         "compose.yaml CONSTRAINT_VIOLATION services[\"${{ spec.name }}\"]: has a `$` in a key",
     ),
+    (
+        "schema.json",
+        "\"default\": \"standard\"",
+        "\"default\": \"huge\"",
+        "schema.json CONSTRAINT_VIOLATION : the default is none that may stand there",
+    ),
+    (
+        "schema.json",
+        "\"email\": {",
+        "\"extra\": {}, \"email\": {",
+        "schema.json UNKNOWN_FIELD extra: no spec has it",
+    ),
+    (
+        "compose.yaml",
+        "    restart: unless-stopped\n",
+        "    restart: ${{ spec.services.web.settings.note }}\n",
+        "compose.yaml CONSTRAINT_VIOLATION services.web.restart: is what the kit says, and no spec",
+    ),
+    (
+        "compose.yaml",
+        "    restart: unless-stopped\n",
+        "    privileged: ${{ spec.services.web.settings.note }}\n",
+        "compose.yaml UNKNOWN_FIELD services.web.privileged: may not stand in a kit",
+    ),
+    (
+        "compose.yaml",
+        "${{ kit.services.web.image }}",
+        "${{ spec.services.web.settings.note }}",
+        "compose.yaml CONSTRAINT_VIOLATION services.web.image: must be ${{ kit.services.web.image }}",
+    ),
+    (
+        "compose.yaml",
+        "      - \"8081:81\"\n",
+        "      - \"8081:81\"\n      - ${{ spec.services.web.settings.note }}\n",
+        "compose.yaml CONSTRAINT_VIOLATION services.web.ports: is one of 3 ports, and kit.yaml has 2",
+    ),
+    (
+        "compose.yaml",
+        "volumes:\n  data:\n",
+        "volumes:\n  data: {driver_opts: {device: \"${{ spec.services.web.settings.note }}\"}}\n",
+        "compose.yaml UNKNOWN_FIELD volumes.data.driver_opts: may not stand here",
+    ),
+    (
+        "compose.yaml",
+        "    restart: unless-stopped\n",
+        "    restart: unless-stopped\n    devices: [/dev/sda]\n",
+        "compose.yaml CONSTRAINT_VIOLATION services.web.devices: must be a device below",
+    ),
+    (
+        "compose.yaml",
+        "    restart: unless-stopped\n",
+        "    restart: unless-stopped\n    labels: [a=b]\n",
+        "compose.yaml INVALID_TYPE services.web.labels: must be a mapping",
+    ),
+    (
+        "compose.yaml",
+        "secrets: [password, key]",
+        "secrets: [pasword, key]",
+        "compose.yaml REQUIRED secrets.pasword: a service uses `pasword`",
+    ),
+    (
+        "compose.yaml",
+        "/run/secrets/password",
+        "/run/secrets/pasword",
+        "compose.yaml REQUIRED services.web.environment: there is no secret `pasword`",
+    ),
+    (
+        "compose.yaml",
+        "  key: {file:",
+        "  kay: {file:",
+        "compose.yaml REQUIRED secrets.key: a service uses `key`",
+    ),
+    (
+        "compose.yaml",
+        "\"${{ spec.services.web.settings.key }}\"}",
+        "/etc/shadow}",
+        "compose.yaml CONSTRAINT_VIOLATION secrets.key.file: must be the placeholder of a setting",
+    ),
+    (
+        "compose.yaml",
+        "caddy: {condition",
+        "cady: {condition",
+        "compose.yaml UNKNOWN_SERVICE services.web.depends_on: there is no service `cady`",
+    ),
     ("README.md", "# Test\n", "", "README.md REQUIRED : is empty"),
 ];
+
+#[test]
+fn a_secret_is_named_and_never_a_path() {
+    for (text, right) in [
+        ("secret://web-key", true),
+        ("secret://../../etc/shadow", false),
+        ("secret://", false),
+        ("/etc/shadow", false),
+        ("hunter2", false),
+    ] {
+        // Without the pattern that the schema has: the format alone says it.
+        let files = files(|_, kit| kit.replace(", \"pattern\": \"^secret://[a-z-]+$\"", ""));
+        let kit = Kit::load(files).unwrap();
+        let spec = format!("{SPEC}services: {{web: {{settings: {{key: \"{text}\"}}}}}}\n");
+        let errors = kit.validate(&spec, false).errors;
+        let found: Vec<_> = errors.iter().map(|problem| (problem.code, problem.path.as_str())).collect();
+        let expected: &[_] =
+            if right { &[] } else { &[(Code::ConstraintViolation, "services.web.settings.key")] };
+        assert_eq!(found, expected, "{text}");
+    }
+    // Nor is a setting one whose schema does not say that it names a secret.
+    let files = files(|_, kit| {
+        kit.replace("\"format\": \"secret\", \"pattern\": \"^secret://[a-z-]+$\"", "\"title\": \"x\"")
+    });
+    let spec = format!("{SPEC}services: {{web: {{settings: {{key: /etc/shadow}}}}}}\n");
+    let told = Kit::load(files).unwrap().validate(&spec, false).errors;
+    assert_eq!(
+        told.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>(),
+        ["services.web.settings.key"]
+    );
+}
+
+#[test]
+fn what_a_service_requires_is_asked_for_where_it_is_on_and_takes_no_default_away() {
+    let files = files(|_, kit| {
+        let kit = kit.replace(
+            "\"settings\": {\"type\": \"object\", ",
+            "\"settings\": {\"type\": \"object\", \"required\": [\"note\"], ",
+        );
+        kit.replace(
+            "  - {name: one, role: main, ip: 192.168.1.10}\n",
+            "  - {name: one, role: main, ip: 192.168.1.10}\nservices: {web: {settings: {note: x}}}\n",
+        )
+    });
+    let kit = Kit::load(files).unwrap_or_else(|findings| panic!("{findings:?}"));
+    let errors = kit.validate(SPEC, false).errors;
+    let found: Vec<_> = errors.iter().map(|problem| (problem.code, problem.path.as_str())).collect();
+    assert_eq!(found, [(Code::Required, "services.web.settings.note")]);
+    let off = format!("{SPEC}services: {{web: {{enabled: false}}}}\n");
+    assert!(kit.validate(&off, false).is_valid());
+    let on = format!("{SPEC}services: {{web: {{settings: {{note: x}}}}}}\n");
+    assert!(kit.render(&on).unwrap().compose_yaml.contains("8080:80"));
+}
+
+#[test]
+fn a_secret_is_told_beside_whatever_else_and_never_repeated() {
+    let token = format!("ghp_{}", "0123456789abcdefghijABCDEFGHIJ0123456789");
+    for spec in [format!("{SPEC}{token}: 1\n"), format!("{SPEC}domain: !!str x # {token}\n")] {
+        let told: Vec<String> = kit().validate(&spec, false).errors.iter().map(ToString::to_string).collect();
+        assert!(told.iter().any(|told| told.contains("looks like a GitHub token")), "{told:?}");
+        assert!(!told.iter().any(|told| told.contains(&token)), "{told:?}");
+    }
+}
+
+#[test]
+fn what_is_costly_ends_with_its_budget() {
+    let names: Vec<String> = (0..1900).map(|number| format!("\"{number:0>100}\": {{}}")).collect();
+    let files = files(|_, kit| {
+        let kit = kit.replace(
+            "\"settings\": {\"type\": \"object\", ",
+            "\"settings\": {\"type\": \"object\", \"additionalProperties\": false, ",
+        );
+        kit.replace(
+            "\"note\": {\"type\": \"string\"}",
+            &format!(
+                "\"note\": {{\"type\": \"string\", \"pattern\": \"(a|b)*a(a|b){{900}}c\"}}, {}",
+                names.join(", ")
+            ),
+        )
+    });
+    let kit = Kit::load(files).unwrap_or_else(|findings| panic!("{findings:?}"));
+    let unknown: Vec<String> = (0..600).map(|number| format!("{number:x>98}: 1")).collect();
+    let spec = format!("{SPEC}services: {{web: {{settings: {{additional: 1, {}}}}}}}\n", unknown.join(", "));
+    let verdict = kit.validate(&spec, false);
+    assert_eq!(verdict.errors.len(), 100);
+    let long = format!("{SPEC}services: {{web: {{settings: {{note: {}}}}}}}\n", "ab".repeat(30_000));
+    let told = kit.validate(&long, false).errors;
+    assert!(told.iter().any(|problem| problem.message.contains("more steps")), "{told:?}");
+}
 
 #[test]
 fn a_kit_whose_files_do_not_agree_is_none() {

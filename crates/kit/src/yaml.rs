@@ -31,7 +31,7 @@ const TEXT_MAX_BYTES: usize = 1024 * 1024;
 /// - the first thing that is wrong with it.
 pub fn read(text: &str, max_bytes: usize) -> Result<Node, Problem> {
     if text.len() > max_bytes {
-        let message = format!("is {} bytes long, at most {max_bytes} are read", text.len());
+        let message = format!("is longer than {max_bytes} bytes");
         return Err(Problem::new(Code::ConstraintViolation, Position::START, "", message));
     }
     refuse_control_characters(text)?;
@@ -292,7 +292,7 @@ pattern!(INT, r"^[-+]?(0|[1-9][0-9]*)$");
 pattern!(FLOAT, r"^[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?$");
 pattern!(
     AMBIGUOUS,
-    r"^[-+]?(0[0-9_]+[0-9_.]*|0[box][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_.]*|[0-9]+(:[0-5]?[0-9])+(\.[0-9_]*)?|\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    r"^[-+]?(0[0-9_]+[0-9_.]*|0[boxBOX][0-9a-fA-F_]+|[0-9][0-9_.]*_[0-9_.]*([eE][-+]?[0-9_]*)?|[0-9][0-9.]*[eE][-+]?[0-9]*_[0-9_]*|[0-9]+(:[0-5]?[0-9])+(\.[0-9_]*)?|\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
 );
 
 /// The value of a scalar by YAML's core schema; what is not allowed comes with what to do.
@@ -371,8 +371,8 @@ mod tests {
     #[test]
     fn what_readers_take_differently_has_to_be_quoted() {
         for text in [
-            "017", "1_000", "0o17", "0x1F", "0b11", "22:22", "1:30:00", ".inf", "-.INF", ".nan", "00",
-            "1e999",
+            "017", "1_000", "0o17", "0x1F", "0X1F", "0b11", "1.0_0", "1e1_0", "22:22", "1:30:00", ".inf",
+            "-.INF", ".nan", "00", "1e999",
         ] {
             assert!(
                 problem(&format!("a: {text}")).starts_with("1:4: INVALID_FORMAT a: is a number"),

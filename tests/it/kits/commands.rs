@@ -98,7 +98,7 @@ fn what_is_broken_in_a_kit_is_told_by_its_line() {
             "schema.json",
             "\"minimum\": 1",
             "\"minimun\": 1",
-            "schema.json:62:45: UNKNOWN_FIELD $defs.port.minimun: is a keyword that is not checked here",
+            "schema.json:63:45: UNKNOWN_FIELD $defs.port.minimun: is a keyword that is not checked here",
         ),
         (
             "default-spec.yaml",
@@ -154,13 +154,22 @@ fn a_users_spec_is_held_against_a_kit_and_rendered() {
     fs::write(&spec, default_spec("dns").replace("home.arpa", "home.local")).unwrap();
     let validated = house.run(&["kits", "validate", dns, "--spec", spec_path], &[]);
     assert!(
-        validated.status.success()
-            && said(&validated).contains("spec.yaml:warning 6:9: CONSTRAINT_VIOLATION domain"),
+        validated.status.success() && said(&validated).contains("spec.yaml:6:9: CONSTRAINT_VIOLATION domain"),
         "{}",
         said(&validated)
     );
     let strict = house.run(&["kits", "validate", dns, "--strict", "--spec", spec_path], &[]);
     assert!(!strict.status.success(), "{}", said(&strict));
+    let endless = house.run(&["kits", "validate", dns, "--spec", "/dev/zero"], &[]);
+    assert!(said(&endless).contains("/dev/zero is no file"), "{}", said(&endless));
+    fs::write(&spec, format!("{}# {}\n", default_spec("dns"), "x".repeat(64 * 1024))).unwrap();
+    let large = house.run(&["kits", "validate", dns, "--spec", spec_path], &[]);
+    assert!(said(&large).contains("65536 bytes"), "{}", said(&large));
+    fs::write(&spec, b"name: home\n# \xe4\n").unwrap();
+    let latin = house.run(&["kits", "validate", dns, "--spec", spec_path], &[]);
+    assert!(said(&latin).contains("spec.yaml:2: is not UTF-8"), "{}", said(&latin));
+    let within = house.run(&["kits", "pack", dns, "--to", dns], &[]);
+    assert!(said(&within).contains("would be a file of the kit"), "{}", said(&within));
     fs::write(&spec, default_spec("dns").replace("kit: dns", "kit: media")).unwrap();
     let rendered = house.run(&["kits", "render", dns, "--spec", spec_path], &[]);
     assert!(

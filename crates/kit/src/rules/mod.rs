@@ -17,7 +17,9 @@ use crate::node::{Node, Path};
 use crate::problem::{Code, Position, Problem, Verdict};
 use crate::schema::Format;
 
-pub(crate) use secrets::in_text as secrets_in_text;
+pub(crate) use secrets::{
+    HINT as SECRET_HINT, in_text as secrets_in_text, looks_like_one as looks_like_a_secret,
+};
 
 /// A spec as the rules see it.
 pub(crate) struct Spec<'a> {

@@ -111,6 +111,9 @@ fn range(text: &str) -> Result<Ipv4Net, (String, String)> {
     let form = || ("is no IPv4 range".to_owned(), "for example 172.28.10.0/24".to_owned());
     let (address, prefix) = text.split_once('/').ok_or_else(form)?;
     let address: Ipv4Addr = address.parse().map_err(|_| form())?;
+    if prefix.starts_with(['0', '+']) && prefix != "0" {
+        return Err(form());
+    }
     let prefix: u8 = prefix.parse().map_err(|_| form())?;
     let range = Ipv4Net::new(address, prefix)
         .map_err(|_| (format!("has a prefix of {prefix} bits"), "0 to 32".into()))?;
@@ -209,6 +212,8 @@ mod tests {
             ("172.28.256.0/24", Some("is no IPv4 range")),
             ("172.028.10.0/24", Some("is no IPv4 range")),
             ("172.28.10.0", Some("is no IPv4 range")),
+            ("10.0.0.0/08", Some("is no IPv4 range")),
+            ("10.0.0.0/+8", Some("is no IPv4 range")),
             ("fd00::/64", Some("is no IPv4 range")),
         ] {
             assert_eq!(range(text).err().map(|(message, _)| message).as_deref(), expected, "{text}");

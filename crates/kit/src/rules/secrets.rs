@@ -7,14 +7,13 @@ use regex::{Regex, RegexSet};
 use super::{Findings, Spec};
 use crate::budget::{Budget, Exhausted};
 use crate::node::{Node, Path, Value};
+use crate::placeholder::{SECRET_REFERENCE, is_secret_name};
 use crate::problem::{Code, Position, Problem};
-
-/// How a secret is named.
-const REFERENCE: &str = "secret://";
+use crate::schema::Format;
 
 /// What the name of a setting says of its value.
 static SECRET_NAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)(password|passwd|passphrase|secret|token|api[-_]?key|private[-_]?key|access[-_]?key|credentials?)$")
+    Regex::new(r"(?i)(passwords?|passwd|passphrases?|secrets?|secret[-_]?key([-_]?base)?|tokens?|api[-_]?keys?|private[-_]?key([-_]?pem)?|access[-_]?key|credentials?|(^|[-_])(pass|pwd|psk))[0-9]*$|[a-z0-9](Pass|Pwd|Psk)$")
         .unwrap_or_else(|_| unreachable!("the pattern is well-formed"))
 });
 
@@ -41,7 +40,7 @@ static SHAPE_EACH: LazyLock<Vec<Regex>> =
     LazyLock::new(|| SHAPES.iter().filter_map(|(pattern, _)| Regex::new(pattern).ok()).collect());
 
 /// What the way out is.
-const HINT: &str = "keep it as a secret of the tenant, and name it here: secret://<name>";
+pub(crate) const HINT: &str = "keep it as a secret of the tenant, and name it here: secret://<name>";
 
 pub(super) fn check(spec: &Spec<'_>, findings: &mut Findings<'_>) -> Result<(), Exhausted> {
     let mut found = Vec::new();
@@ -49,6 +48,14 @@ pub(super) fn check(spec: &Spec<'_>, findings: &mut Findings<'_>) -> Result<(), 
     for entry in services {
         if let Some(settings) = entry.value.get("settings") {
             named(settings, &Path::of(&["services", &entry.key, "settings"]), findings.budget, &mut found)?;
+        }
+    }
+    for (_, path, node) in spec.formats.iter().filter(|(format, ..)| *format == Format::Secret) {
+        let name = node.as_str().and_then(|text| text.strip_prefix(SECRET_REFERENCE));
+        let path = path.to_string();
+        if !name.is_some_and(is_secret_name) && !found.iter().any(|(_, known)| *known == path) {
+            let message = "must name a secret, never be one; names are of a-z, 0-9, `.`, `_` and `-`";
+            findings.error(Problem::new(Code::ConstraintViolation, node.at, path, message).hint(HINT));
         }
     }
     for (at, path) in found {
@@ -72,7 +79,7 @@ fn named(
                 let inner = path.key(&entry.key);
                 budget.spend(entry.key.len() / 16)?;
                 let plain = match &entry.value.value {
-                    Value::Text { text, .. } => !text.is_empty() && !text.starts_with(REFERENCE),
+                    Value::Text { text, .. } => !text.is_empty() && !text.starts_with(SECRET_REFERENCE),
                     Value::Int(_) | Value::Float(_) => true,
                     Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => false,
                 };
@@ -91,6 +98,11 @@ fn named(
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text { .. } => {}
     }
     Ok(())
+}
+
+/// Whether a text has something that looks like a secret.
+pub(crate) fn looks_like_one(text: &str) -> bool {
+    SHAPE_SET.is_match(text)
 }
 
 /// What looks like a secret anywhere in the text, comments too.

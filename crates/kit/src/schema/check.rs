@@ -20,7 +20,7 @@ pub(crate) struct Shape {
 }
 
 pub(super) fn check(schema: &Schema, document: &Node, budget: &mut Budget) -> Shape {
-    let mut checker = Checker { schema, budget, shape: Shape::default() };
+    let mut checker = Checker { schema, budget, shape: Shape::default(), hints_left: HINTS_MAX };
     if checker.value(ROOT, document, &Path::default()) == Err(Exhausted) {
         checker.shape.problems.push(Problem::new(
             Code::ConstraintViolation,
@@ -32,13 +32,35 @@ pub(super) fn check(schema: &Schema, document: &Node, budget: &mut Budget) -> Sh
     checker.shape
 }
 
+pub(super) fn defaults(schema: &Schema) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (place, rule) in schema.rules.iter().enumerate() {
+        let Some(default) = &rule.default else { continue };
+        let mut budget = Budget::new();
+        let mut checker =
+            Checker { schema, budget: &mut budget, shape: Shape::default(), hints_left: HINTS_MAX };
+        // One that takes too long is told where a spec has it.
+        let _ = checker.value(place, default, &Path::default());
+        problems.extend(checker.shape.problems.into_iter().map(|problem| {
+            let message = format!("the default is none that may stand there: {}", problem.message);
+            Problem { message, ..problem }
+        }));
+    }
+    problems
+}
+
 /// So many problems of a shape are looked into: a verdict tells a hundred, in the order of the text.
 const ENOUGH: usize = 1000;
+
+/// How many pairs of characters are compared for hints: then there are none any more.
+const HINTS_MAX: usize = 2_000_000;
 
 struct Checker<'a> {
     schema: &'a Schema,
     budget: &'a mut Budget,
     shape: Shape,
+    /// How many pairs of characters may still be compared for hints.
+    hints_left: usize,
 }
 
 impl Checker<'_> {
@@ -79,6 +101,13 @@ impl Checker<'_> {
         self.shape.problems.push(Problem::new(code, node.at, path.to_string(), message).hint(hint));
     }
 
+    /// What was meant, as long as there is work left for hints.
+    fn hint<'a>(&mut self, given: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+        let cost = names.clone().map(|name| (name.len() + 1) * (given.len() + 1)).sum();
+        self.hints_left = self.hints_left.checked_sub(cost)?;
+        similar::hint(given, names)
+    }
+
     fn choice(&mut self, choices: &[Node], node: &Node, path: &Path) -> Result<(), Exhausted> {
         self.budget.spend(choices.iter().map(fill::weight).sum::<usize>() + fill::weight(node))?;
         if choices.iter().any(|choice| same(choice, node)) {
@@ -97,14 +126,14 @@ impl Checker<'_> {
             several => format!("must be one of {}", several.join(", ")),
         };
         let names = choices.iter().filter_map(Node::as_str);
-        let hint = node.as_str().and_then(|text| similar::hint(text, names)).unwrap_or_default();
+        let hint = node.as_str().and_then(|text| self.hint(text, names)).unwrap_or_default();
         self.tell(Code::ConstraintViolation, node, path, message, hint);
         Ok(())
     }
 
     fn text(&mut self, rule: &Rule, text: &str, node: &Node, path: &Path) -> Result<(), Exhausted> {
-        // A pattern is matched in time linear to the text.
-        self.budget.spend(text.len() / 16)?;
+        // A pattern is matched in time linear to the text, and each byte may take as many steps as the pattern has states.
+        self.budget.spend(text.len() / 16 + text.len() * rule.pattern_steps)?;
         let code =
             if rule.format == Some(Format::Ipv4Cidr) { Code::InvalidCidr } else { Code::InvalidFormat };
         let length = text.chars().count();
@@ -215,7 +244,7 @@ impl Checker<'_> {
                     }
                     let names = rule.properties.keys().map(String::as_str);
                     let hint =
-                        similar::hint(&entry.key, names.clone()).unwrap_or_else(|| similar::choices(names));
+                        self.hint(&entry.key, names.clone()).unwrap_or_else(|| similar::choices(names));
                     let message = format!("is a {what} that is not known here");
                     let problem = Problem::new(code, entry.key_at, inner.to_string(), message).hint(hint);
                     self.shape.problems.push(problem);

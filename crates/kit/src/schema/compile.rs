@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use regex::{Regex, RegexBuilder};
 
-use super::{Format, Kind, Others, PATTERN_MAX_BYTES, PATTERNS_MAX, Place, ROOT, RULES_MAX, Rule, Schema};
+use super::{
+    Format, Kind, Others, PATTERN_MAX_BYTES, PATTERN_SMALL_BYTES, PATTERN_STEPS, PATTERNS_MAX, Place, ROOT,
+    RULES_MAX, Rule, Schema,
+};
 use crate::node::{Node, Path, Value};
 use crate::problem::{Code, Problem};
 
@@ -36,7 +39,7 @@ struct Compiler {
     /// The place of each name under `$defs`; the root is before them.
     named: HashMap<String, Place>,
     /// Every pattern that was compiled, by its text.
-    patterns: HashMap<String, Regex>,
+    patterns: HashMap<String, (Regex, usize)>,
     problems: Vec<Problem>,
 }
 
@@ -230,7 +233,7 @@ impl Compiler {
             return;
         };
         if let Some(known) = self.patterns.get(text) {
-            rule.pattern = Some(known.clone());
+            (rule.pattern, rule.pattern_steps) = (Some(known.0.clone()), known.1);
             return;
         }
         if self.patterns.len() >= PATTERNS_MAX {
@@ -244,10 +247,12 @@ impl Compiler {
             self.fault(Code::InvalidFormat, value, path, message);
             return;
         };
-        match RegexBuilder::new(&ascii).size_limit(PATTERN_MAX_BYTES).nest_limit(50).build() {
-            Ok(pattern) => {
-                self.patterns.insert(text.to_owned(), pattern.clone());
-                rule.pattern = Some(pattern);
+        let build = |bytes: usize| RegexBuilder::new(&ascii).size_limit(bytes).nest_limit(50).build();
+        let small = build(PATTERN_SMALL_BYTES).map(|pattern| (pattern, PATTERN_STEPS.0));
+        match small.or_else(|_| build(PATTERN_MAX_BYTES).map(|pattern| (pattern, PATTERN_STEPS.1))) {
+            Ok((pattern, steps)) => {
+                self.patterns.insert(text.to_owned(), (pattern.clone(), steps));
+                (rule.pattern, rule.pattern_steps) = (Some(pattern), steps);
             }
             Err(cause) => {
                 let last = cause.to_string().lines().last().unwrap_or_default().trim().to_owned();

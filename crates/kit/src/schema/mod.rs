@@ -26,6 +26,12 @@ const RULES_MAX: usize = 2000;
 /// How large a compiled pattern may be, in bytes.
 const PATTERN_MAX_BYTES: usize = 512 * 1024;
 
+/// A compiled pattern of at most so many bytes is a small one.
+const PATTERN_SMALL_BYTES: usize = 64 * 1024;
+
+/// How many steps a byte of text costs at most, for a small pattern and for another: as many as there are states to be in.
+const PATTERN_STEPS: (usize, usize) = (4, 64);
+
 /// How many different patterns a schema may have.
 const PATTERNS_MAX: usize = 64;
 
@@ -56,6 +62,8 @@ struct Rule {
     unique: bool,
     length: Bounds<usize>,
     pattern: Option<Regex>,
+    /// How many steps a byte costs that is held against the pattern.
+    pattern_steps: usize,
     format: Option<Format>,
     number: Bounds<f64>,
     exclusive: Bounds<f64>,
@@ -200,6 +208,11 @@ impl Schema {
     /// The document with every default filled in, or `None` if that is too much.
     pub(crate) fn fill(&self, document: &Node, budget: &mut Budget) -> Option<Node> {
         fill::fill(self, document, budget)
+    }
+
+    /// What is wrong with the defaults: each has to be what may stand in its place. Places are those of the schema.
+    pub(crate) fn check_defaults(&self) -> Vec<Problem> {
+        check::defaults(self)
     }
 
     /// The names of the properties at these keys, where the schema names every one.
