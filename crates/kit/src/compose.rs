@@ -444,7 +444,7 @@ pub(crate) fn published(item: &Node) -> Option<(Option<u16>, u16, String)> {
     let mut numbers = ports.rsplit(':');
     let container = numbers.next()?.parse().ok()?;
     let host = match numbers.next() {
-        Some(host) => Some(host.parse().ok()?),
+        Some(host) => Some(host.parse().ok().filter(|port| *port != 0)?),
         None => None,
     };
     Some((host, container, protocol.to_owned()))

@@ -27,7 +27,7 @@ const RULES_MAX: usize = 2000;
 const PATTERN_MAX_BYTES: usize = 512 * 1024;
 
 /// A compiled pattern of at most so many bytes is a small one.
-const PATTERN_SMALL_BYTES: usize = 64 * 1024;
+const PATTERN_SMALL_BYTES: usize = 16 * 1024;
 
 /// How many steps a byte of text costs at most, for a small pattern and for another: as many as there are states to be in.
 const PATTERN_STEPS: (usize, usize) = (4, 64);
