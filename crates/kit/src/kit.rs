@@ -149,14 +149,19 @@ impl Kit {
     /// The verdict on a spec, and the Compose file where nothing is wrong.
     fn make(&self, text: &str, strict: bool) -> (Verdict, Option<Node>) {
         let (mut verdict, judged) = self.judge(text, strict);
-        let Some((filled, formats)) = judged.filter(|_| verdict.is_valid()) else { return (verdict, None) };
+        let Some((filled, formats)) = judged else { return (verdict, None) };
         let spec = Spec { manifest: &self.manifest, root: &filled, formats: &formats };
         match compose::render(&self.compose, &spec, Which::Enabled) {
             Ok(file) => {
-                verdict.errors = compose::check_rendered(&self.compose, &file, &spec);
+                // What stands in a place that was told already is told once.
+                let told: BTreeSet<Position> = verdict.errors.iter().map(|problem| problem.at).collect();
+                let made = compose::chosen::check(&self.compose, &file, &spec);
+                verdict.errors.extend(made.into_iter().filter(|problem| !told.contains(&problem.at)));
                 let file = Some(file).filter(|_| verdict.is_valid());
-                (verdict, file)
+                (verdict.settled(false), file)
             }
+            // What has no shape cannot be filled in, and was told.
+            Err(_) if !verdict.is_valid() => (verdict, None),
             Err(problem) => {
                 // The place is one of compose.yaml.
                 verdict.errors.push(Problem { at: Position::START, ..problem });
@@ -298,14 +303,14 @@ impl Kit {
             let message = format!("no spec has it: there are {}", base.join(", "));
             tell(SCHEMA, Problem::new(Code::UnknownField, Position::START, name, message));
         }
-        for problem in compose::check_written(&self.compose, &self.manifest) {
+        for problem in compose::written::check(&self.compose, &self.manifest) {
             tell(COMPOSE, problem);
         }
         if let Some((filled, formats)) = judged.filter(|_| !wrong) {
             let spec = Spec { manifest: &self.manifest, root: &filled, formats: &formats };
             match compose::render(&self.compose, &spec, Which::All) {
                 Ok(file) => {
-                    for problem in compose::check(&file, &spec) {
+                    for problem in compose::services::check(&file, &spec) {
                         tell(COMPOSE, problem);
                     }
                 }

@@ -1,5 +1,7 @@
 //! `${{ ... }}`: what a scalar of compose.yaml has in the place of a value.
 
+use std::cell::Cell;
+
 use crate::manifest::{Manifest, Role};
 use crate::node::{Node, Value};
 use crate::problem::Position;
@@ -61,6 +63,8 @@ pub(crate) struct Values<'a> {
     pub(crate) manifest: &'a Manifest,
     pub(crate) spec: &'a Spec<'a>,
     pub(crate) nodes: &'a [Machine<'a>],
+    /// How many bytes may still be filled in.
+    pub(crate) bytes_left: Cell<usize>,
 }
 
 /// How a secret is named.
@@ -79,6 +83,14 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
 }
 
 impl Values<'_> {
+    /// Takes room for what is filled in; `None` if there is none left.
+    pub(crate) fn take_room(&self, value: &Node) -> Option<()> {
+        // A number or yes and no is short.
+        let bytes = value.as_str().map_or(8, str::len);
+        self.bytes_left.set(self.bytes_left.get().checked_sub(bytes)?);
+        Some(())
+    }
+
     /// The value at the path; `None` if there is none.
     pub(crate) fn get(&self, path: &str) -> Option<Node> {
         let text = |text: &str| Some(Node::text(text, Position::START));

@@ -751,6 +751,24 @@ fn a_secret_is_told_beside_whatever_else_and_never_repeated() {
 }
 
 #[test]
+fn what_a_spec_makes_of_the_node_is_told_beside_other_faults() {
+    let spec = with("domain: -x\nservices: {web: {settings: {media: /etc}}}");
+    assert_eq!(codes(&spec), ["INVALID_FORMAT domain", "CONSTRAINT_VIOLATION services.web.settings.media"]);
+}
+
+#[test]
+fn a_long_value_in_many_places_has_a_bound() {
+    let many = "${{ spec.services.web.settings.note }}".repeat(100);
+    let files =
+        files(|_, kit| kit.replace("      NOTE: \"", &format!("      MANY: \"{many}\"\n      NOTE: \"")));
+    let kit = Kit::load(files).unwrap_or_else(|findings| panic!("{findings:?}"));
+    let spec = |length| format!("{SPEC}services: {{web: {{settings: {{note: {}}}}}}}\n", "x".repeat(length));
+    assert!(kit.render(&spec(1_000)).is_ok());
+    let told = kit.render(&spec(20_000)).unwrap_err().errors;
+    assert!(told[0].message.contains("1048576 bytes"), "{told:?}");
+}
+
+#[test]
 fn what_is_costly_ends_with_its_budget() {
     let names: Vec<String> = (0..1900).map(|number| format!("\"{number:0>100}\": {{}}")).collect();
     let files = files(|_, kit| {
