@@ -157,6 +157,9 @@ impl Kit {
                 let told: BTreeSet<Position> = verdict.errors.iter().map(|problem| problem.at).collect();
                 let made = compose::chosen::check(&self.compose, &file, &spec);
                 verdict.errors.extend(made.into_iter().filter(|problem| !told.contains(&problem.at)));
+                if verdict.is_valid() {
+                    verdict.errors = compose::chosen::check_services(&self.compose, &file, &spec);
+                }
                 let file = Some(file).filter(|_| verdict.is_valid());
                 (verdict.settled(false), file)
             }

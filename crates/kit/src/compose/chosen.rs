@@ -10,19 +10,21 @@ use crate::rules::{SECRET_HINT, Spec};
 /// not ask for it.
 const ROOTS: [&str; 7] = ["/data/", "/home/", "/media/", "/mnt/", "/srv/", "/storage/", "/volume"];
 
-/// What a spec made of the services that it must not: what holds of them with the kit's defaults holds with every spec. Places
-/// are the spec's.
+/// What holds of the services with the kit's defaults, and no longer with a spec in which nothing else is wrong. Places are the
+/// spec's.
+pub(crate) fn check_services(compose: &Node, file: &Node, spec: &Spec<'_>) -> Vec<Problem> {
+    let entries = file.get("services").map(Node::entries).unwrap_or_default().iter();
+    let found = entries.flat_map(|entry| services::check_service(entry, spec.manifest, spec));
+    let placed = found.map(|problem| {
+        let at = chosen_at(compose, problem.at, spec).map_or(Position::START, |(_, at)| at);
+        Problem { at, ..problem }
+    });
+    placed.collect()
+}
+
+/// What a spec chose of the node that it must not, and what should name a secret and does not. Places are the spec's.
 pub(crate) fn check(compose: &Node, file: &Node, spec: &Spec<'_>) -> Vec<Problem> {
     let mut problems = chosen_mounts(compose, file, spec);
-    for entry in file.get("services").map(Node::entries).unwrap_or_default() {
-        for problem in services::check_service(entry, spec.manifest, spec) {
-            let at = chosen_at(compose, problem.at, spec).map_or(Position::START, |(_, at)| at);
-            // What is chosen badly is told once.
-            if !problems.iter().any(|known| known.at == at) {
-                problems.push(Problem { at, ..problem });
-            }
-        }
-    }
     for entry in file.get("secrets").map(Node::entries).unwrap_or_default() {
         let name =
             entry.value.get("file").and_then(Node::as_str).and_then(|file| file.strip_prefix(SECRET_FILES));
