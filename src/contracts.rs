@@ -139,7 +139,7 @@ mod tests {
             "| - | admin | - | PUBLIC | sign-in: 20 / 20 / 20 by address | `mesh.key.registered` | no |";
         assert!(key.contains(said), "{key}");
         let report = row("ReportRefusals");
-        assert!(report.contains("| - | admin | - | SERVICE `cloud` | - | - | no |"), "{report}");
+        assert!(report.contains("| - | admin | - | SERVICE `cloud`, `kits` | - | - | no |"), "{report}");
     }
 
     #[test]
