@@ -87,7 +87,7 @@ async fn the_rule_of_each_method_is_the_one_of_its_contract() {
         (GET_USER, [WHO, YES, YES, NO, NO, YES, YES]),
         (GET_TENANT, [WHO, YES, YES, NO, NO, YES, YES]),
         (LIST_USERS, [WHO, NO, YES, NO, NO, NO, NO]),
-        (REPORT_REFUSALS, [WHO, NO, NO, YES, NO, NO, NO]),
+        (REPORT_REFUSALS, [WHO, NO, NO, YES, YES, NO, NO]),
     ] {
         for (caller, expected) in callers().iter().zip(expected) {
             let stub = Stub::ok();
