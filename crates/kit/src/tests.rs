@@ -757,6 +757,26 @@ fn what_a_spec_makes_of_the_node_is_told_beside_other_faults() {
 }
 
 #[test]
+fn what_holds_of_a_service_with_the_defaults_holds_with_every_spec() {
+    let files = files(|_, kit| {
+        kit.replace("    restart: unless-stopped\n    depends_on", "    restart: unless-stopped\n    devices: [\"${{ spec.services.web.settings.note }}:/dev/x\"]\n    depends_on")
+    });
+    let kit = Kit::load(files).unwrap_or_else(|findings| panic!("{findings:?}"));
+    for (settings, expected) in [
+        ("note: /dev/ttyUSB0", &[][..]),
+        ("note: /dev/sda", &["services.web.devices"]),
+        ("note: /dev/serial/../sda", &["services.web.devices"]),
+        ("port: 0", &["services.web.ports", "services.web.ports"]),
+        ("port: 99999", &["services.web.ports"]),
+    ] {
+        let spec = format!("{SPEC}services: {{web: {{settings: {{{settings}}}}}}}\n");
+        let errors = kit.validate(&spec, false).errors;
+        let found: Vec<_> = errors.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(found, expected, "{settings}");
+    }
+}
+
+#[test]
 fn a_long_value_in_many_places_has_a_bound() {
     let many = "${{ spec.services.web.settings.note }}".repeat(100);
     let files =
@@ -789,6 +809,11 @@ fn what_is_costly_ends_with_its_budget() {
     let spec = format!("{SPEC}services: {{web: {{settings: {{additional: 1, {}}}}}}}\n", unknown.join(", "));
     let verdict = kit.validate(&spec, false);
     assert_eq!(verdict.errors.len(), 100);
+    // There is work for two hints among so many names, and not for a third.
+    let near = format!("{SPEC}services: {{web: {{settings: {{nate: 1, nota: 1, noti: 1}}}}}}\n");
+    let hints =
+        kit.validate(&near, false).errors.into_iter().filter(|problem| problem.hint.starts_with("did you"));
+    assert_eq!(hints.count(), 2);
     let long = format!("{SPEC}services: {{web: {{settings: {{note: {}}}}}}}\n", "ab".repeat(30_000));
     let told = kit.validate(&long, false).errors;
     assert!(told.iter().any(|problem| problem.message.contains("more steps")), "{told:?}");
